@@ -1,0 +1,23 @@
+"""Typed errors. Each message is one line that tells the user what is wrong and what to do."""
+
+from __future__ import annotations
+
+
+class OodError(Exception):
+    """Base of all errors that napari-ood raises for the user to read."""
+
+
+class SlideError(OodError):
+    """A file is not a slide, is damaged, or lacks what the request needs (e.g. its mpp)."""
+
+
+class BundleError(OodError):
+    """A bundle is missing, malformed, altered, or does not fit the request."""
+
+
+class RunError(OodError):
+    """A run cannot be written, resumed, opened, or lacks what a score needs."""
+
+
+class DeviceError(OodError):
+    """The requested compute device is not available."""
