@@ -1,0 +1,1 @@
+"""Readers of slide formats, one file per format family."""

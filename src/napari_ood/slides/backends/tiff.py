@@ -1,0 +1,161 @@
+"""Tiled and striped TIFF: Aperio SVS, generic pyramids, OME-TIFF. The fast reader."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from napari_ood.errors import SlideError
+from napari_ood.slides.backends.base import RGB, LazyImages, Level, SlideInfo
+from napari_ood.slides.backends.cache import TileCache
+from napari_ood.slides.backends.files import PositionedFile
+from napari_ood.slides.backends.tiff_colour import page_converter, significant_bits
+from napari_ood.slides.backends.tiff_layout import Layout, Page, tiff_layout
+from napari_ood.slides.backends.tiff_meta import (
+    aperio_mpp,
+    ome_images,
+    ome_mpp,
+    parse_aperio,
+    resolution_mpp,
+    to_float,
+)
+from napari_ood.slides.backends.tiff_page import TiffPageReader
+
+# tifffile reports oddities of a file through its logger; with no handler at all, Python prints
+# them to the user's terminal. They still reach handlers that the application installs.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+# Orientation tag -> (transpose, flip rows, flip columns), applied to the stored raster in this
+# order (TIFF 6.0, p. 36). 0 occurs in the wild and means nothing.
+_ORIENTATIONS = {
+    2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
+    5: (True, False, False), 6: (True, False, True), 7: (True, True, True),
+    8: (True, True, False),
+}  # fmt: skip
+_UPRIGHT = (False, False, False)
+
+
+class TiffBackend:
+    """Reads a TIFF through positioned reads and imagecodecs; see ``tiff_page``."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = PositionedFile(path)
+        self._cache = TileCache()
+        try:
+            with tifffile.TiffFile(path, _multifile=False) as tif:
+                layout = tiff_layout(tif)
+                self._pages = [self._reader(page) for page in layout.levels]
+                loaders = {
+                    name: partial(_read_whole, page, path)
+                    for name, page in layout.associated.items()
+                }
+                self._turn = _orientation(layout.levels[0])
+                self.info = _describe(path, layout, self._turn)
+        except BaseException:
+            self._file.close()
+            raise
+        self.associated = LazyImages(loaders)
+
+    def _reader(self, page: Page) -> TiffPageReader:
+        return TiffPageReader(page, self._file, self._cache, page_converter(page))
+
+    def read(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
+        """Return the (h, w, 3) uint8 window of a level."""
+        page = self._pages[level]
+        transpose, flip_rows, flip_columns = self._turn
+        if self._turn == _UPRIGHT:
+            return page.read(y, x, h, w)
+        height, width = page.shape[::-1] if transpose else page.shape
+        y0 = height - y - h if flip_rows else y
+        x0 = width - x - w if flip_columns else x
+        stored = page.read(x0, y0, w, h) if transpose else page.read(y0, x0, h, w)
+        return _turned(stored, self._turn)
+
+    def close(self) -> None:
+        """Close the file and drop the decoded tiles."""
+        self._file.close()
+        self._cache.clear()
+
+
+def _turned(image: RGB, turn: tuple[bool, bool, bool]) -> RGB:
+    transpose, flip_rows, flip_columns = turn
+    view = image.swapaxes(0, 1) if transpose else image
+    view = view[::-1] if flip_rows else view
+    view = view[:, ::-1] if flip_columns else view
+    return np.ascontiguousarray(view)
+
+
+def _orientation(page: Page) -> tuple[bool, bool, bool]:
+    value = page.tags.valueof(274)
+    return _ORIENTATIONS.get(int(value) if isinstance(value, int) else 1, _UPRIGHT)
+
+
+def _read_whole(page: Page, path: Path) -> RGB:
+    """Decode an associated image; it is small, so the file is opened anew for it."""
+    file = PositionedFile(path)
+    try:
+        reader = TiffPageReader(page, file, TileCache(), page_converter(page))
+        return reader.read(0, 0, *reader.shape)
+    finally:
+        file.close()
+
+
+def _describe(path: Path, layout: Layout, turn: tuple[bool, bool, bool]) -> SlideInfo:
+    base = layout.levels[0]
+    transposed = turn[0]
+    description = base.description
+    aperio = parse_aperio(description) if description.startswith("Aperio") else {}
+    mpp, name, metadata = resolution_mpp(base), "TIFF", dict(aperio)
+    if aperio or description.startswith("Aperio"):
+        mpp, name = aperio_mpp(aperio), "Aperio SVS"
+    elif layout.ome_index is not None:
+        image = ome_images(base.parent.pages.first.description)[layout.ome_index]
+        mpp, name = ome_mpp(image) or mpp, "OME-TIFF"
+        metadata = {key: value for key, value in image.items() if value}
+    metadata |= {
+        "tiff.compression": getattr(base.compression, "name", str(base.compression)),
+        "tiff.photometric": getattr(base.photometric, "name", str(base.photometric)),
+    }
+    if mpp is not None and transposed:
+        mpp = (mpp[1], mpp[0])
+    return SlideInfo(
+        format=name,
+        reader="tiff",
+        levels=tuple(_level(page, transposed) for page in layout.levels),
+        mpp=mpp,
+        files=(path,),
+        vendor="aperio" if name == "Aperio SVS" else "generic",
+        objective=to_float(aperio.get("AppMag")),
+        metadata=metadata,
+        warnings=_warnings(base),
+    )
+
+
+def _level(page: Page, transposed: bool) -> Level:
+    shape = (int(page.imagelength), int(page.imagewidth))
+    if page.is_tiled:
+        tile = (int(page.tilelength), int(page.tilewidth))
+    else:
+        tile = (min(int(page.rowsperstrip), shape[0]), shape[1])
+    return Level(shape[::-1], tile[::-1]) if transposed else Level(shape, tile)
+
+
+def _warnings(base: Page) -> tuple[str, ...]:
+    if base.dtype is not None and base.dtype.itemsize > 1:
+        bits = significant_bits(base)
+        return (f"{bits}-bit pixels are shown as value x 255 / {2**bits - 1}",)
+    return ()
+
+
+def open_tiff(path: Path) -> TiffBackend:
+    """Open a TIFF with the fast reader; SlideError says why it cannot."""
+    try:
+        return TiffBackend(path)
+    except SlideError:
+        raise
+    except Exception as error:
+        raise SlideError(f"its TIFF structure is damaged ({error})") from error
