@@ -1,0 +1,38 @@
+"""What every command prints alike: errors, JSON lines, tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from napari_ood.errors import OodError
+
+UNFORESEEN, USER_ERROR, CANCELLED = 1, 2, 130
+PROBLEM = 1
+"""Exit codes; ``doctor`` returns PROBLEM."""
+
+
+def complain(error: BaseException | str) -> int:
+    """Print an error as one line on stderr and return the exit code that it stands for."""
+    if isinstance(error, OodError | str):
+        text, code = str(error), USER_ERROR
+    else:
+        text = f"{type(error).__name__}: {error} (unforeseen: --debug shows where it happened)"
+        code = UNFORESEEN
+    print(f"napari-ood: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def print_json(record: Mapping[str, Any] | list[Any], indent: int | None = 2) -> None:
+    """Print JSON; ``indent=None`` puts it on one line."""
+    print(json.dumps(record, indent=indent), flush=True)
+
+
+def print_table(rows: Iterable[tuple[str, str]]) -> None:
+    """Print two columns; an empty name continues the row above."""
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}".rstrip())
