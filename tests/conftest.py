@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from napari_ood.models import Bundle
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -17,3 +21,60 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not at hand ({folder}); set NAPARI_OOD_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """An untrained bundle, small and fast: 'tiny', 3 classes, 3 heads, 32 px at 1.0 µm/px.
+
+    Its reference comes from noisy tiles of random colours, so distances and ranges are real.
+    """
+    import numpy as np
+    import torch
+
+    from napari_ood.models import (
+        BlockSpec,
+        Card,
+        InferenceNet,
+        MultiHeadNet,
+        Reference,
+        save_bundle,
+    )
+
+    torch.manual_seed(0)
+    blocks = (BlockSpec("layer1", "layer1", "mean_std"), BlockSpec("penultimate", "penultimate"))
+    net = MultiHeadNet("timm:test_resnet", blocks, n_heads=3, n_classes=3, tile_size=32)
+    card = Card(
+        name="tiny",
+        classes=("red", "green", "blue"),
+        architecture=net.architecture,
+        tile_size=32,
+        mpp=1.0,
+        mean=(0.7, 0.6, 0.7),
+        std=(0.2, 0.2, 0.2),
+        n_heads=3,
+        blocks=net.blocks,
+        scores={"uncertainty": "entropy", "ood": "mahalanobis@layer1"},
+        stain="none",
+        training_data="none: random weights, for tests",
+        licence="BSD-3-Clause",
+        intended_use="tests",
+    )
+    rng = np.random.default_rng(0)
+    tiles = rng.integers(60, 250, (150, 1, 1, 3)) + rng.normal(0, 15, (150, 32, 32, 3))
+    batch = torch.from_numpy(tiles.clip(0, 255).astype(np.uint8))
+    with torch.inference_mode():
+        logits, features = (out.numpy() for out in InferenceNet(net, card.mean, card.std)(batch))
+    weight, bias = net.final_layer()
+    labels = np.arange(150) % 3
+    reference = Reference(
+        train_features=features[:100],
+        train_labels=labels[:100],
+        head_weight=weight,
+        head_bias=bias,
+        validation_logits=logits[100:],
+        validation_features=features[100:],
+        validation_labels=labels[100:],
+        blocks=net.blocks,
+    )
+    return save_bundle(tmp_path_factory.mktemp("bundles") / "tiny", net, card, reference)

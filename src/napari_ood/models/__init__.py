@@ -1,1 +1,72 @@
-"""TODO."""
+"""Models: multi-head network, bundle with its reference, zoo, devices.
+
+Names are resolved on first use; importing this package loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_ood.models.bundle import Bundle, open_bundle, save_bundle
+    from napari_ood.models.card import Card, FeatureBlock, read_card
+    from napari_ood.models.device import Device, available_devices, resolve_device
+    from napari_ood.models.network import BlockSpec, MultiHeadNet
+    from napari_ood.models.prepared import InferenceNet, normalise, prepare_for_inference
+    from napari_ood.models.reference import Reference
+    from napari_ood.models.zoo import BundleEntry, bundle_folders, list_bundles, load_bundle
+
+_HOME = {
+    "Bundle": "bundle",
+    "open_bundle": "bundle",
+    "save_bundle": "bundle",
+    "Card": "card",
+    "FeatureBlock": "card",
+    "read_card": "card",
+    "Device": "device",
+    "available_devices": "device",
+    "resolve_device": "device",
+    "BlockSpec": "network",
+    "MultiHeadNet": "network",
+    "InferenceNet": "prepared",
+    "normalise": "prepared",
+    "prepare_for_inference": "prepared",
+    "Reference": "reference",
+    "BundleEntry": "zoo",
+    "bundle_folders": "zoo",
+    "list_bundles": "zoo",
+    "load_bundle": "zoo",
+}
+
+__all__ = [
+    "BlockSpec",
+    "Bundle",
+    "BundleEntry",
+    "Card",
+    "Device",
+    "FeatureBlock",
+    "InferenceNet",
+    "MultiHeadNet",
+    "Reference",
+    "available_devices",
+    "bundle_folders",
+    "list_bundles",
+    "load_bundle",
+    "normalise",
+    "open_bundle",
+    "prepare_for_inference",
+    "read_card",
+    "resolve_device",
+    "save_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

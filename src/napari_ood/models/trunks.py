@@ -1,0 +1,101 @@
+"""Trunks by name, from timm's and torchvision's registries and nowhere else."""
+
+from __future__ import annotations
+
+import timm
+import torchvision
+from torch import nn
+
+from napari_ood.errors import BundleError
+
+
+def resolve_architecture(name: str) -> str:
+    """Return ``timm:<name>`` or ``torchvision:<name>`` for a name with or without that prefix.
+
+    A bare name is looked up in timm first. Only names in the registries count: timm's
+    ``hf-hub:`` and ``local-dir:`` sources, which fetch or open files, do not.
+
+    Raises
+    ------
+    BundleError
+        If neither registry knows the name.
+    """
+    library, colon, bare = name.partition(":")
+    if not colon:
+        library, bare = "", name
+    if library in ("", "timm") and timm.is_model(bare):
+        return f"timm:{bare}"
+    if library in ("", "torchvision") and bare in _torchvision_names():
+        return f"torchvision:{bare}"
+    raise BundleError(
+        f"unknown architecture {name!r}: it must be a classification model of timm "
+        f"{timm.__version__} or torchvision {torchvision.__version__}; newer ones may have it"
+    )
+
+
+def _torchvision_names() -> list[str]:
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def build_trunk(architecture: str, tile_size: int, pretrained: bool = False) -> nn.Module:
+    """Build a trunk that maps ``[B, 3, t, t]`` float to penultimate features ``[B, D]``.
+
+    In-place activations are made out-of-place, so that neither feature taps nor gradients see a
+    tensor that a later layer has overwritten.
+
+    Parameters
+    ----------
+    architecture : str
+        As ``resolve_architecture`` takes it.
+    tile_size : int
+        Side of the tiles in px; transformers are built for this size.
+    pretrained : bool
+        Start from the library's published weights (downloads them).
+    """
+    library, _, name = resolve_architecture(architecture).partition(":")
+    build = _build_timm if library == "timm" else _build_torchvision
+    trunk = build(name, tile_size, pretrained)
+    for module in trunk.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    return trunk
+
+
+def _build_timm(name: str, tile_size: int, pretrained: bool) -> nn.Module:
+    config = timm.get_pretrained_cfg(name)
+    sized = {"img_size": tile_size} if config is not None and config.fixed_input_size else {}
+    return timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
+
+
+def _build_torchvision(name: str, tile_size: int, pretrained: bool) -> nn.Module:
+    options: dict[str, object] = {}
+    if name.startswith("vit_"):
+        options["image_size"] = tile_size
+    if name.startswith("maxvit"):
+        options["input_size"] = (tile_size, tile_size)
+    if name in ("inception_v3", "googlenet") and not pretrained:
+        options |= {"aux_logits": False, "init_weights": True}
+    weights = "DEFAULT" if pretrained else None
+    trunk = torchvision.models.get_model(name, weights=weights, **options)
+    if getattr(trunk, "aux_logits", False):
+        trunk.aux_logits = False
+    _drop_classifier(trunk, name)
+    return trunk
+
+
+def _drop_classifier(trunk: nn.Module, name: str) -> None:
+    for attribute in ("fc", "heads", "head", "classifier"):
+        head = getattr(trunk, attribute, None)
+        if isinstance(head, nn.Linear):
+            setattr(trunk, attribute, nn.Identity())
+            return
+        if isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear):
+            head[-1] = nn.Identity()
+            return
+    raise BundleError(f"architecture 'torchvision:{name}' has no linear classifier to replace")
+
+
+def positions_last(trunk: nn.Module) -> bool:
+    """Whether the trunk's 4-D maps are ``[B, h, w, C]`` (Swin) instead of ``[B, C, h, w]``."""
+    is_swin = isinstance(trunk, torchvision.models.SwinTransformer)
+    return is_swin or str(getattr(trunk, "output_fmt", "NCHW")).endswith("NHWC")
