@@ -1,1 +1,8 @@
-"""TODO."""
+"""Run a bundle over a slide, and read what it left."""
+
+from napari_ood.inference.engine import run_slide
+from napari_ood.inference.plan import Plan, check_mpp, plan_run
+from napari_ood.inference.progress import Progress
+from napari_ood.inference.store import Run, open_run
+
+__all__ = ["Plan", "Progress", "Run", "check_mpp", "open_run", "plan_run", "run_slide"]

@@ -1,0 +1,111 @@
+"""Run a bundle over a slide: plan, create or resume the output, compute what is missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_ood.errors import RunError
+from napari_ood.inference.pipeline import Network, Session
+from napari_ood.inference.plan import Plan, plan_run
+from napari_ood.inference.progress import Listener
+from napari_ood.inference.provenance import identity, provenance, session_record
+from napari_ood.inference.store import Run, RunWriter, open_run, shards
+from napari_ood.slides.grid import Region
+
+if TYPE_CHECKING:
+    from napari_ood.models import Bundle
+    from napari_ood.slides import Slide
+
+BATCH_SIZE = {"cpu": 32, "mps": 64, "cuda": 256}
+"""Tiles per forward pass where the caller does not say."""
+
+
+def run_slide(
+    slide: Slide,
+    bundle: Bundle,
+    out: str | Path,
+    region: Region | None = None,
+    device: str = "auto",
+    on_progress: Listener | None = None,
+    cancel: Callable[[], bool] | None = None,
+    *,
+    batch_size: int | None = None,
+    tissue: bool = True,
+    stride: int | None = None,
+    view: Callable[[], Region | None] | None = None,
+) -> Run:
+    """Run a bundle over a slide and store the outcome.
+
+    A run that was cancelled or killed goes on where it stopped when called on the same ``out``.
+
+    Parameters
+    ----------
+    slide : Slide
+    bundle : Bundle
+    out : path of the run's folder, by custom ``<slide name>.ood.zarr``
+    region : (y, x, h, w) in level-0 pixels; the whole slide by default
+    device : ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``
+    on_progress : called in this thread after each shard that became durable
+    cancel : polled before each batch; once true, the run stops and keeps what is done
+    batch_size : tiles per forward pass; chosen by device by default
+    tissue : leave glass out
+    stride : model pixels between tiles; the tile size by default
+    view : polled per shard for the region on screen, whose shards are then read first
+
+    Returns
+    -------
+    Run
+        ``run.complete`` is False if it was cancelled.
+
+    Raises
+    ------
+    SlideError, BundleError, DeviceError, RunError
+        What is written so far is kept and can be resumed.
+    """
+    from napari_ood.models import resolve_device
+
+    device = resolve_device(device)
+    if batch_size is not None and batch_size < 1:
+        raise RunError(f"the batch size must be at least 1, got {batch_size}")
+    plan, writer = _open_output(Path(out), slide, bundle, region, stride, tissue)
+    done = open_run(writer.path).done
+    missing = plan.tissue & ~done
+    todo = [s for s in shards(done.shape, plan.shard) if missing[s.slices].any()]
+    if todo:
+        size = batch_size or BATCH_SIZE[device.partition(":")[0]]
+        network = Network(bundle, device, size)
+        session = Session(slide, plan, writer, network, todo, int(done.sum()), on_progress, view)
+        started = time.time()
+        try:
+            session.run(cancel or (lambda: False))
+        finally:
+            arguments = {"device": device, "batch_size": size}
+            writer.add_session(session_record(started, session.report(), arguments))
+    return Run(writer.path, bundle)
+
+
+def _open_output(
+    path: Path, slide: Slide, bundle: Bundle, region: Region | None, stride: int | None,
+    tissue: bool,
+) -> tuple[Plan, RunWriter]:  # fmt: skip
+    """Create the run or, where it exists and is of the same slide, bundle and grid, resume it."""
+    plan = plan_run(slide, bundle, region, stride, tissue)
+    wanted = identity(slide, bundle, plan.grid, tissue)
+    if not path.exists():
+        card = bundle.card
+        record = provenance(slide, bundle, wanted)
+        shape = (card.n_heads, len(card.classes), card.n_features)
+        return plan, RunWriter.create(path, plan, *shape, record)
+    run = open_run(path)
+    stored = run.provenance["identity"]
+    differing = sorted(k for k in wanted if stored.get(k) != wanted[k])
+    if differing:
+        raise RunError(
+            f"{path} holds a run with another {' and '.join(differing)}: choose another output, "
+            "or delete that one"
+        )
+    plan = Plan(plan.grid, run.tissue, tuple(run.provenance["shard"]))
+    return plan, RunWriter.resume(path)

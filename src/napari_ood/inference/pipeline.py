@@ -1,0 +1,277 @@
+"""The engine's pipeline: reader threads → network in the calling thread → writer thread.
+
+Queues between the stages are bounded, so memory does not grow with the slide. A batch never spans
+two shards: what it holds depends on the plan alone, never on timing, so an interrupted and resumed
+run equals an undisturbed one bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.inference.plan import Plan
+from napari_ood.inference.progress import Listener, Progress, StageClock
+from napari_ood.inference.store import RunWriter, Shard
+from napari_ood.slides.grid import Region
+from napari_ood.slides.resample import SlideView
+
+if TYPE_CHECKING:
+    from napari_ood.models import Bundle
+    from napari_ood.slides import Slide
+
+POLL_S = 0.1
+"""How long a thread waits before it looks whether it should stop."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A shard's tiles, read."""
+
+    shard: Shard
+    index: NDArray[np.int64]  # [n, 2]
+    tiles: NDArray[np.uint8]  # [n, t, t, 3], contiguous
+
+
+@dataclass(frozen=True)
+class Result:
+    """A shard's tiles, computed."""
+
+    shard: Shard
+    index: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+class Network:
+    """The bundle's network on its device, from uint8 tiles to numpy arrays."""
+
+    def __init__(self, bundle: Bundle, device: str, batch_size: int) -> None:
+        self._forward = bundle.network(device)
+        self.device = device
+        self.batch_size = batch_size
+
+    def __call__(self, tiles: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Tiles [n, t, t, 3] → logits [n, M, C] and features [n, D]."""
+        import torch
+
+        with torch.inference_mode():
+            batch = torch.from_numpy(tiles).to(self.device, non_blocking=True)
+            logits, features = self._forward(batch)
+            return logits.cpu().numpy(), features.cpu().numpy()
+
+
+class ShardQueue:
+    """Hands out shards, those on screen first, else in reading order. Thread-safe."""
+
+    def __init__(
+        self, plan: Plan, todo: list[Shard], view: Callable[[], Region | None] | None
+    ) -> None:
+        self._grid = plan.grid
+        self._pending = dict.fromkeys(todo)
+        self._view = view
+        self._lock = threading.Lock()
+
+    def take(self) -> Shard | None:
+        """Return the next shard; None when all are taken."""
+        region = self._view() if self._view else None
+        with self._lock:
+            if not self._pending:
+                return None
+            shard = self._in(region) or next(iter(self._pending))
+            del self._pending[shard]
+            return shard
+
+    def _in(self, region: Region | None) -> Shard | None:
+        if region is None:
+            return None
+        visible = self._grid.tiles_in(region)
+        return next((s for s in self._pending if visible[s.slices].any()), None)
+
+
+@dataclass
+class Session:
+    """One call of the engine on one run: its threads, queues and counts."""
+
+    slide: Slide
+    plan: Plan
+    writer: RunWriter
+    network: Network
+    todo: list[Shard]
+    n_before: int
+    on_progress: Listener | None
+    view: Callable[[], Region | None] | None
+    clock: StageClock = field(default_factory=StageClock)
+    n_written: int = 0
+
+    def __post_init__(self) -> None:
+        grid = self.plan.grid
+        self._pixels = SlideView(self.slide, grid.step, grid.region[:2])
+        self._shards = ShardQueue(self.plan, self.todo, self.view)
+        n_readers = self._n_readers()
+        self._blocks: queue.Queue[Block | Exception | None] = queue.Queue(n_readers + 1)
+        self._results: queue.Queue[Result | None] = queue.Queue(4)
+        self._written: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._failure: Exception | None = None  # the writer's
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._readers = [threading.Thread(target=self._read_all) for _ in range(n_readers)]
+        self._start = time.perf_counter()
+
+    def _n_readers(self) -> int:
+        cores = os.cpu_count() or 1
+        # On the CPU the network needs the cores itself; one reader per four keeps it fed.
+        wanted = max(1, cores // 4) if self.network.device == "cpu" else max(2, cores - 1)
+        return min(wanted, 16, len(self.todo))
+
+    def run(self, cancel: Callable[[], bool]) -> None:
+        """Compute all shards; returns early when cancelled, raises what a stage raised."""
+        writing = threading.Thread(target=self._write_all, name="ood-write")
+        for thread in (*self._readers, writing):
+            thread.start()
+        try:
+            for block in self._read_blocks(cancel):
+                result = self._compute(block, cancel)
+                if result is None:
+                    break
+                _put(self._results, result, self._stop)
+                self._report()
+        finally:
+            # What is computed is kept, also when something failed or the user cancelled.
+            self._shut_down(writing)
+        self._report()
+        if self._failure:
+            raise self._failure
+
+    def _read_blocks(self, cancel: Callable[[], bool]) -> Iterator[Block]:
+        """Yield blocks until every reader has said that it is through, or the user cancels."""
+        active = len(self._readers)
+        while active and not self._stop.is_set() and not cancel():
+            try:
+                item = self._blocks.get(timeout=POLL_S)
+            except queue.Empty:
+                self._report()
+                continue
+            if item is None:
+                active -= 1
+            elif isinstance(item, Exception):
+                raise item
+            else:
+                yield item
+
+    def _compute(self, block: Block, cancel: Callable[[], bool]) -> Result | None:
+        """Forward a shard batch by batch; None when cancelled or the writer failed."""
+        parts = []
+        for start in range(0, len(block.tiles), self.network.batch_size):
+            if cancel() or self._stop.is_set():
+                return None
+            with self._timed("forward"):
+                parts.append(self.network(block.tiles[start : start + self.network.batch_size]))
+        logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Result(block.shard, block.index, logits, features)
+
+    def _read_all(self) -> None:
+        try:
+            while not self._stop.is_set() and (shard := self._shards.take()) is not None:
+                with self._timed("read"):
+                    block = self._read(shard)
+                _put(self._blocks, block, self._stop)
+            _put(self._blocks, None, self._stop)
+        except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
+            _put(self._blocks, error, self._stop)
+
+    def _read(self, shard: Shard) -> Block:
+        """Read the rectangle around a shard's tissue at once and cut its tiles."""
+        index = np.argwhere(self.plan.tissue[shard.slices]) + shard.origin
+        tile, stride = self.plan.grid.tile, self.plan.grid.stride
+        (top, left), (bottom, right) = index.min(axis=0), index.max(axis=0)
+        size = np.array([bottom - top, right - left]) * stride + tile
+        pixels = self._pixels.read(int(top) * stride, int(left) * stride, *map(int, size))
+        tiles = np.empty((len(index), tile, tile, 3), np.uint8)
+        for out, (y, x) in zip(tiles, (index - (top, left)) * stride, strict=True):
+            out[...] = pixels[y : y + tile, x : x + tile]
+        return Block(shard, index, tiles)
+
+    def _write_all(self) -> None:
+        try:
+            while (result := self._results.get()) is not None:
+                with self._timed("write"):
+                    self.writer.write(result.shard, result.index, result.logits, result.features)
+                self._written.put(result)
+        except Exception as error:  # noqa: BLE001 - kept for the calling thread, which raises it
+            self._failure = error
+            self._stop.set()
+
+    def _shut_down(self, writing: threading.Thread) -> None:
+        self._stop.set()
+        while writing.is_alive():
+            try:
+                self._results.put(None, timeout=POLL_S)
+                break
+            except queue.Full:
+                continue
+        for thread in (*self._readers, writing):
+            thread.join()
+
+    def _report(self) -> None:
+        """Tell the listener of the shards that became durable since."""
+        while not self._written.empty():
+            result = self._written.get()
+            self.n_written += len(result.index)
+            if self.on_progress:
+                self.on_progress(self._progress(result))
+
+    def _progress(self, result: Result) -> Progress:
+        seconds = time.perf_counter() - self._start
+        n_done, n_total = self.n_before + self.n_written, int(self.plan.tissue.sum())
+        speed = self.n_written / seconds
+        return Progress(
+            n_done=n_done,
+            n_total=n_total,
+            seconds=seconds,
+            tiles_per_s=speed,
+            seconds_left=(n_total - n_done) / speed if speed else None,
+            stage_seconds=self.clock.to_dict(),
+            index=result.index,
+            logits=result.logits,
+            features=result.features,
+        )
+
+    def report(self) -> dict[str, Any]:
+        """Numbers of this session, for the provenance."""
+        seconds = time.perf_counter() - self._start
+        return {
+            "n_tiles": self.n_written,
+            "seconds": seconds,
+            "tiles_per_s": self.n_written / seconds,
+            "stage_seconds": self.clock.to_dict(),
+        }
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            with self._lock:
+                setattr(self.clock, stage, getattr(self.clock, stage) + elapsed)
+
+
+def _put(target: queue.Queue[Any], item: object, stop: threading.Event) -> None:
+    """Put into a bounded queue, giving up when the session stops."""
+    while not stop.is_set():
+        try:
+            target.put(item, timeout=POLL_S)
+            return
+        except queue.Full:
+            continue

@@ -1,0 +1,71 @@
+"""Where a run comes from: enough to say what it is, and to refuse to mix it with another."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_ood.models import Bundle
+    from napari_ood.slides import Slide
+    from napari_ood.slides.grid import TileGrid
+
+PACKAGES = ("napari-ood", "torch", "timm", "torchvision", "numpy", "tifffile", "imagecodecs",
+            "openslide-python", "zarr")  # fmt: skip
+"""Packages whose version can change what a run holds."""
+
+
+def identity(slide: Slide, bundle: Bundle, grid: TileGrid, tissue: bool) -> dict[str, Any]:
+    """What must be equal for a run to be resumed; the keys are words for the error message."""
+    return {
+        "slide": slide.fingerprint(),
+        "bundle": dict(bundle.hashes),
+        "region or resolution": grid.to_dict(),
+        "tissue setting": tissue,
+    }
+
+
+def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[str, Any]:
+    """JSON-ready record of slide, bundle and versions."""
+    height, width = slide.levels[0].shape[:2]
+    return {
+        "identity": identity,
+        "slide": {
+            "name": slide.name,
+            "path": str(slide.path.absolute()),
+            "size": [height, width],
+            "mpp": list(slide.mpp) if slide.mpp else None,
+            "vendor": slide.vendor,
+            "fingerprint": identity["slide"],
+        },
+        "bundle": {
+            "name": bundle.name,
+            "path": str(bundle.path.absolute()),
+            "hashes": dict(bundle.hashes),
+            "card": bundle.card.to_config(),
+        },
+        "versions": {"python": platform.python_version(), **_versions()},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sessions": [],
+    }
+
+
+def session_record(
+    started: float, report: dict[str, Any], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """JSON-ready record of one call of the engine."""
+    began = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"started": began, "ended": ended, **arguments, **report, "machine": platform.platform()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
