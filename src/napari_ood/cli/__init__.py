@@ -48,10 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # not fail again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
-        if args.debug:
-            raise
-        return complain(error)
+    except Exception as error:  # noqa: BLE001  the last resort: one line, not a traceback
+        return complain(error, args.debug)
 
 
 def _replace_unprintable() -> None:

@@ -8,39 +8,45 @@ from typing import TYPE_CHECKING, Any
 from napari_ood.cli.report import print_json, print_table
 
 if TYPE_CHECKING:
-    from napari_ood.models import Bundle
+    from napari_ood.models import BundleEntry, Card
 
 
 def models(args: Namespace) -> int:
-    """Print every bundle's card."""
-    from napari_ood import list_bundles, load_bundle
+    """Print the card of every bundle at hand; of a broken one, what is wrong with it."""
+    from napari_ood import list_bundles
 
-    bundles = [load_bundle(name) for name in list_bundles()]
+    entries = list_bundles()
     if args.json:
-        print_json([describe(bundle) for bundle in bundles])
+        print_json([describe(entry) for entry in entries])
         return 0
-    for index, bundle in enumerate(bundles):
+    for index, entry in enumerate(entries):
         if index:
             print()
-        print_table(_rows(bundle))
+        print_table(_rows(entry))
     return 0
 
 
-def describe(bundle: Bundle) -> dict[str, Any]:
-    """Return a bundle's path, its card as stored, and what this version does not understand."""
+def describe(entry: BundleEntry) -> dict[str, Any]:
+    """Return a bundle's name, folder, its card as stored, or the error that makes it unusable."""
     return {
-        "name": bundle.name,
-        "path": str(bundle.path),
-        "card": bundle.card.to_config(),
-        "warnings": list(bundle.card.warnings),
+        "name": entry.name,
+        "path": str(entry.path),
+        "card": entry.card.to_config() if entry.card else None,
+        "warnings": list(entry.card.warnings) if entry.card else [],
+        "error": entry.error,
     }
 
 
-def _rows(bundle: Bundle) -> list[tuple[str, str]]:
-    card = bundle.card
+def _rows(entry: BundleEntry) -> list[tuple[str, str]]:
+    rows = [("bundle", entry.name), ("folder", str(entry.path))]
+    if entry.card is None:
+        return [*rows, ("unusable", str(entry.error))]
+    return rows + [row for row in _card_rows(entry.card) if row[1]]
+
+
+def _card_rows(card: Card) -> list[tuple[str, str]]:
     scale = "any scale" if card.mpp is None else f"{card.mpp:g} µm/px"
-    rows = [
-        ("bundle", bundle.name),
+    return [
         ("", card.description),
         ("classes", ", ".join(card.classes)),
         ("tiles", f"{card.tile_size} px at {scale}"),
@@ -52,7 +58,5 @@ def _rows(bundle: Bundle) -> list[tuple[str, str]]:
         ("intended use", card.intended_use),
         *(("limit", text) for text in card.limitations),
         ("licence", card.licence),
-        ("folder", str(bundle.path)),
         *(("warning", text) for text in card.warnings),
     ]
-    return [row for row in rows if row[1]]

@@ -50,7 +50,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="gets <slide name>.ood.zarr"
     )
-    run.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    run.add_argument(
+        "--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU"
+    )
     run.add_argument("--batch-size", metavar="N", type=_positive_int, help="tiles per forward pass")
     run.add_argument(
         "--region", metavar="X,Y,W,H", type=_region, help="part of the slide, in level-0 pixels"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,8 +15,10 @@ PROBLEM = 1
 """Exit codes; ``doctor`` returns PROBLEM."""
 
 
-def complain(error: BaseException | str) -> int:
-    """Print an error as one line on stderr and return the exit code that it stands for."""
+def complain(error: BaseException | str, debug: bool = False) -> int:
+    """Print an error as one line on stderr and return its exit code; ``debug``: traceback first."""
+    if debug and isinstance(error, BaseException):
+        traceback.print_exception(error)
     if isinstance(error, OodError | str):
         text, code = str(error), USER_ERROR
     else:

@@ -34,10 +34,8 @@ def run(args: Namespace) -> int:
         for path, out in outputs.items():
             try:
                 finished = _run_one(path, bundle, out, args, cancelled)
-            except Exception as error:
-                if args.debug:
-                    raise
-                codes.add(_report_failure(path, error, args.json))
+            except Exception as error:  # noqa: BLE001  the other slides still get their turn
+                codes.add(_report_failure(path, error, args))
                 continue
             if cancelled.is_set():
                 complain(f"cancelled: kept {finished:,} tiles; run the same command to go on")
@@ -124,11 +122,11 @@ def _sentence(facts: dict[str, Any]) -> str:
     )
 
 
-def _report_failure(path: Path, error: Exception, as_json: bool) -> int:
-    if as_json:
+def _report_failure(path: Path, error: Exception, args: Namespace) -> int:
+    if args.json:
         record = {"slide": str(path), "error": type(error).__name__, "message": str(error)}
         print_json(record, indent=None)
-    return complain(error)
+    return complain(error, args.debug)
 
 
 @contextmanager

@@ -12,11 +12,8 @@ from typing import Any
 
 from napari_ood.cli.progress import ProgressLine
 from napari_ood.cli.report import complain, print_table
-from napari_ood.doctor.libraries import has_display
+from napari_ood.doctor.libraries import VIRTUAL_SCREEN, has_display
 from napari_ood.errors import OodError
-
-VIRTUAL_SCREEN = ("xvfb-run", "-a", "-s", "-screen 0 1600x1000x24")
-"""A 1600 × 1000 px screen without a monitor, with software OpenGL."""
 
 
 def open_paths(args: Namespace) -> int:

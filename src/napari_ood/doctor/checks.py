@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -14,10 +13,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from napari_ood.doctor.finding import Finding
-from napari_ood.doctor.libraries import DEBIAN_PACKAGES, has_display, missing_libraries
+from napari_ood.doctor.libraries import (
+    DEBIAN_PACKAGES,
+    VIRTUAL_SCREEN,
+    has_display,
+    missing_libraries,
+)
 
 OPENGL_TIMEOUT_S = 60.0
-SCREEN = ("xvfb-run", "-a", "-s", "-screen 0 1600x1000x24")
 CODECS = ("JPEG8", "JPEG2K", "ZSTD", "LZW", "DEFLATE", "PNG", "WEBP")
 """imagecodecs codecs that slides are commonly compressed with."""
 
@@ -68,7 +71,7 @@ def opengl() -> Iterator[Finding]:
         )
         return
     command = [sys.executable, "-m", "napari_ood.doctor.opengl"]
-    yield _probe(command if has_display() else [*SCREEN, *command])
+    yield _probe(command if has_display() else [*VIRTUAL_SCREEN, *command])
 
 
 def _probe(command: list[str]) -> Finding:
@@ -98,6 +101,8 @@ def devices() -> Iterator[Finding]:
     """Where networks can run."""
     import torch
 
+    from napari_ood.models import available_devices
+
     try:
         import torchvision  # type: ignore[import-untyped]  # noqa: F401
     except RuntimeError as error:
@@ -108,23 +113,20 @@ def devices() -> Iterator[Finding]:
             f"does not fit torch {torch.__version__}: {error}",
             "pip install --force-reinstall torch torchvision, both from the same index",
         )
-    yield Finding("CPU", "ok", f"{torch.get_num_threads()} threads of {os.cpu_count()} cores")
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            found = torch.cuda.get_device_properties(index)
-            memory = found.total_memory / 2**30
-            yield Finding("CUDA", "ok", f"cuda:{index} {found.name}, {memory:.0f} GiB")
-    elif torch.backends.mps.is_available():
-        yield Finding("MPS", "ok", "Apple GPU")
-    elif shutil.which("nvidia-smi"):
+    found = available_devices()
+    for device in found:
+        yield Finding("device", "ok", f"{device.name}: {device.description}")
+    if len(found) > 1:
+        return
+    if shutil.which("nvidia-smi"):
         yield Finding(
-            "CUDA",
+            "device",
             "note",
             f"this machine has NVIDIA's driver, but torch {torch.__version__} finds no GPU",
             "reinstall torch as https://pytorch.org/get-started says for this system",
         )
     else:
-        yield Finding("GPU", "note", "none found: runs use the CPU, which is slower")
+        yield Finding("device", "note", "no GPU found: runs use the CPU, which is slower")
 
 
 def readers() -> Iterator[Finding]:
@@ -151,25 +153,23 @@ def bundles() -> Iterator[Finding]:
     """Every bundle at hand: schema and hashes."""
     from napari_ood import BundleError, list_bundles, load_bundle
 
-    names = [str(name) for name in list_bundles()]
-    if not names:
-        yield Finding(
-            "bundles", "problem", "none found", "pip install --force-reinstall napari-ood"
-        )
-    for name in names:
+    entries = list_bundles()
+    if not entries:
+        yield Finding("bundle", "problem", "none found", "pip install --force-reinstall napari-ood")
+    for entry in entries:
         try:
-            load_bundle(name)
+            load_bundle(entry.path)
         except BundleError as error:
-            yield Finding(f"bundle {name}", "problem", str(error), "reinstall or fetch it again")
+            yield Finding("bundle", "problem", str(error), "reinstall or fetch it again")
         else:
-            yield Finding(f"bundle {name}", "ok", "schema and hashes right")
+            yield Finding("bundle", "ok", f"{entry.name}: card valid, hashes right")
 
 
 def cache() -> Iterator[Finding]:
     """The folder where downloads are kept."""
     import platformdirs
 
-    folder = Path(platformdirs.user_cache_dir("napari-ood"))
+    folder = Path(platformdirs.user_cache_dir("napari-ood", appauthor=False))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -34,6 +34,9 @@ DEBIAN_PACKAGES = {
 XVFB_PACKAGES = {"Xvfb": "xvfb", "xvfb-run": "xvfb", "xauth": "xauth"}
 """Program → Debian package, for a window on a machine without a display."""
 
+VIRTUAL_SCREEN = ("xvfb-run", "-a", "-s", "-screen 0 1600x1000x24")
+"""Prefix of a command that shall open its windows on a screen of 1600 × 1000 px in memory."""
+
 
 def has_display() -> bool:
     """Tell whether windows can be opened here as far as the environment says."""
