@@ -1,0 +1,307 @@
+"""One viewer and its session, kept in step. No Qt: works on a bare ``ViewerModel``.
+
+The bridge holds its viewer weakly: the viewer, not a table of sessions, decides how long all lives.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from napari.layers import Layer, Shapes
+from napari.utils.notifications import show_error
+
+from napari_ood.errors import SlideError
+from napari_ood.viewer import layers as ood_layers
+from napari_ood.viewer.geometry import (
+    cell_at,
+    clip_region,
+    map_placement,
+    region_of_points,
+    region_of_view,
+)
+from napari_ood.viewer.job import Box
+from napari_ood.viewer.maps import Maps, Overlay
+from napari_ood.viewer.session import Phase, Scope, Session, State
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.utils.events import Event
+
+HOVER_INTERVAL_S = 0.03
+
+
+class Bridge:
+    """Shows a session's slides and maps as layers, and tells it what happens in the viewer."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self.session = Session()
+        self._viewer = ref(viewer)
+        self._applying = False
+        self._last_hover = 0.0
+        self.session.changed.connect(self._on_session_changed)
+        self.session.failed.connect(show_error)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active)
+        viewer.mouse_move_callbacks.append(self._on_mouse_move)
+        for layer in list(viewer.layers):
+            self._adopt(layer)
+
+    @property
+    def viewer(self) -> ViewerModel | None:
+        """The viewer; None when it is gone."""
+        return self._viewer()
+
+    # ---------------------------------------------------------------- commands of the docks
+
+    def run(self) -> None:
+        """Start a run on the chosen scope; says why when that cannot be."""
+        scope = self.session.state.scope
+        if scope is Scope.SLIDE:
+            self.session.start(None)
+            return
+        region = self.region_of(scope)
+        if region is None:
+            show_error(
+                "The current view does not show the slide: move it into view first."
+                if scope is Scope.VIEW
+                else "Draw or select a shape on the slide first (New shapes layer)."
+            )
+            return
+        self.session.start(region)
+
+    def region_of(self, scope: Scope) -> Box | None:
+        """Level-0 box of a scope, clipped to the slide; None for the whole slide or nothing."""
+        slide, viewer = self.session.state.slide, self.viewer
+        if slide is None or viewer is None or scope is Scope.SLIDE:
+            return None
+        if scope is Scope.VIEW:
+            camera = viewer.scene.camera
+            box = region_of_view(camera.center, viewer.canvas.size, camera.zoom, slide.mpp)
+        else:
+            points = self.shape_points()
+            if points is None:
+                return None
+            box = region_of_points(points, slide.mpp)
+        return clip_region(box, slide.shape)
+
+    def shape_points(self) -> np.ndarray | None:
+        """World corners of the chosen shape; None without a Shapes layer that has one.
+
+        The active Shapes layer counts, else the topmost; in it the selected shape, else the last.
+        """
+        layer = self._shapes_layer()
+        if layer is None:
+            return None
+        chosen = max(layer.selected_data, default=len(layer.data) - 1)
+        return np.array([layer.data_to_world(point) for point in layer.data[chosen]])
+
+    def shape_is_box(self) -> bool:
+        """Whether the chosen shape is a rectangle, which its bounding box describes in full."""
+        layer = self._shapes_layer()
+        if layer is None:
+            return True
+        chosen = max(layer.selected_data, default=len(layer.data) - 1)
+        return bool(layer.shape_type[chosen] == "rectangle")
+
+    def _shapes_layer(self) -> Shapes | None:
+        viewer = self.viewer
+        if viewer is None:
+            return None
+        active = viewer.layers.selection.active
+        candidates = [active, *reversed(viewer.layers)]
+        return next((x for x in candidates if isinstance(x, Shapes) and len(x.data)), None)
+
+    def show_associated(self, key: str) -> None:
+        """Open an associated image of the chosen slide; only ever on request."""
+        slide, viewer = self.session.state.slide, self.viewer
+        if slide is None or viewer is None:
+            return
+        try:
+            pixels = slide.associated[key]
+        except SlideError as error:
+            show_error(str(error))
+            return
+        with self._selection_kept():
+            viewer.add_layer(
+                ood_layers.make_layer(ood_layers.associated_layer_data(slide, key, pixels))
+            )
+        viewer.fit_to_view()
+
+    # ---------------------------------------------------------------- viewer → session
+
+    def _on_inserted(self, event: Event) -> None:
+        self._adopt(event.value)
+
+    def _adopt(self, layer: Layer) -> None:
+        slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
+        if slide is not None:
+            self._show_scale_bar()
+            self.session.add_slide(slide)
+        if maps is not None:
+            layer.events.visible.connect(self._on_visible)
+            if not self._applying:
+                self._adopt_maps(layer, maps)
+
+    def _adopt_maps(self, layer: Layer, maps: Maps) -> None:
+        with self._applied():
+            self.session.show(layer.metadata[ood_layers.SLIDE_KEY], maps)
+        if layer.visible:
+            self.session.set_overlay(ood_layers.overlay_of(layer))
+
+    def _show_scale_bar(self) -> None:
+        if self.viewer is not None:
+            self.viewer.canvas.overlays.scale_bar.visible = True
+
+    def _on_removed(self, event: Event) -> None:
+        layer = event.value
+        slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
+        if slide is not None and not self._applying:
+            self.session.remove_slide(slide)
+        if maps is not None and not self._layers_of(maps):
+            self.session.drop(maps)
+
+    def _on_active(self, event: Event) -> None:
+        layer = event.value
+        slide = ood_layers.slide_of(layer) if layer is not None else None
+        if slide is not None and not self._applying:
+            self.session.choose_slide(slide)
+
+    def _on_visible(self, event: Event) -> None:
+        """Follow the eye icons of the layer list."""
+        maps = self.session.state.maps
+        if self._applying or maps is None:
+            return
+        shown = [ood_layers.overlay_of(x) for x in self._layers_of(maps) if x.visible]
+        if len(shown) < 2:
+            self.session.set_overlay(shown[0] if shown else None)
+
+    def _on_mouse_move(self, viewer: ViewerModel, event: Any) -> None:
+        now = time.monotonic()
+        maps = self.session.state.maps
+        if maps is None or now - self._last_hover < HOVER_INTERVAL_S:
+            return
+        self._last_hover = now
+        cell = cell_at(event.position, map_placement(maps.grid, maps.mpp), maps.shape)
+        self.session.point_at(maps.readout(*cell) if cell else None)
+
+    # ---------------------------------------------------------------- session → viewer
+
+    def tick(self) -> bool:
+        """Show what a run has done since the last call; whether it is still going on.
+
+        To be called a few times per second from the GUI thread while a run goes on.
+        """
+        if self.viewer is None:
+            self.session.cancel()
+        else:
+            self.session.look_at(self.region_of(Scope.VIEW))
+        alive = self.session.poll()
+        for result in self.session.state.results:
+            if result.maps.take_dirty() or not alive:
+                for layer in self._layers_of(result.maps):
+                    ood_layers.refresh_layer(layer, final=not alive)
+        return alive
+
+    def _on_session_changed(self, new: State, old: State) -> None:
+        if self.viewer is None:
+            return
+        with self._applied():
+            if new.differs(old, "slides"):
+                self._replace_slides(new, old)
+            if new.differs(old, "results"):
+                self._replace_maps(new, old)
+            if new.differs(old, "results", "overlay", "opacity", "slide"):
+                self._show_overlay(new)
+
+    def _replace_slides(self, new: State, old: State) -> None:
+        """Follow a slide that was opened anew with another mpp."""
+        if len(new.slides) != len(old.slides):
+            return
+        for after, before in zip(new.slides, old.slides, strict=True):
+            if after is not before:
+                for layer in self._layers():
+                    if ood_layers.slide_of(layer) is before:
+                        ood_layers.replace_slide(layer, after)
+        if self.viewer is not None:
+            self.viewer.fit_to_view()
+
+    def _replace_maps(self, new: State, old: State) -> None:
+        viewer = self.viewer
+        assert viewer is not None
+        kept = [r.maps for r in new.results]
+        for result in old.results:
+            if not any(result.maps is maps for maps in kept):
+                for layer in self._layers_of(result.maps):
+                    viewer.layers.remove(layer)
+        for result in new.results:
+            if not self._layers_of(result.maps) and not _was_in(result.maps, old):
+                self._add_maps(result.slide, result.maps)
+
+    def _add_maps(self, slide: Any, maps: Maps) -> None:
+        viewer = self.viewer
+        assert viewer is not None
+        name = slide.name if slide is not None else maps.name
+        above = 1 + max(
+            (i for i, x in enumerate(viewer.layers) if ood_layers.slide_of(x) is slide),
+            default=len(viewer.layers) - 1,
+        )
+        with self._selection_kept():
+            for data in ood_layers.overlay_layer_data(maps, slide, name):
+                viewer.layers.insert(above, ood_layers.make_layer(data))
+                above += 1
+
+    def _show_overlay(self, state: State) -> None:
+        for result in state.results:
+            for layer in self._layers_of(result.maps):
+                overlay = ood_layers.overlay_of(layer)
+                layer.visible = overlay is state.overlay
+                layer.opacity = state.opacity * ood_layers.BASE_OPACITY[overlay]
+
+    # ---------------------------------------------------------------- helpers
+
+    def _layers(self) -> list[Layer]:
+        return list(self.viewer.layers) if self.viewer is not None else []
+
+    def _layers_of(self, maps: Maps) -> list[Layer]:
+        return [x for x in self._layers() if ood_layers.maps_of(x) is maps]
+
+    @contextmanager
+    def _applied(self) -> Iterator[None]:
+        """While the bridge itself changes layers it does not report those changes back."""
+        before, self._applying = self._applying, True
+        try:
+            yield
+        finally:
+            self._applying = before
+
+    @contextmanager
+    def _selection_kept(self) -> Iterator[None]:
+        """Added layers do not take the selection away from, say, the shapes being drawn."""
+        assert self.viewer is not None
+        selection = self.viewer.layers.selection
+        before = set(selection)
+        yield
+        selection.clear()
+        selection.update(x for x in before if x in self.viewer.layers)
+
+
+def _was_in(maps: Maps, state: State) -> bool:
+    return any(r.maps is maps for r in state.results)
+
+
+_BRIDGES: WeakKeyDictionary[ViewerModel, Bridge] = WeakKeyDictionary()
+
+
+def bridge_of(viewer: ViewerModel) -> Bridge:
+    """The bridge of a viewer, made on first use; it lives exactly as long as the viewer."""
+    viewer = getattr(viewer, "__wrapped__", viewer)  # napari hands plugins a proxy
+    bridge = _BRIDGES.get(viewer)
+    if bridge is None:
+        bridge = _BRIDGES[viewer] = Bridge(viewer)
+    return bridge

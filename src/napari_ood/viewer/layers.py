@@ -1,0 +1,165 @@
+"""Slides and maps as napari layers. No Qt: works on a bare ``ViewerModel``."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import Colormap, DirectLabelColormap
+
+from napari_ood.viewer import colors
+from napari_ood.viewer.geometry import map_placement, slide_placement
+from napari_ood.viewer.maps import NO_TILE, Maps, Overlay
+
+if TYPE_CHECKING:
+    from napari.types import LayerData
+
+    from napari_ood.slides import Slide
+    from napari_ood.viewer.geometry import Placement
+
+SLIDE_KEY = "napari-ood slide"
+MAPS_KEY = "napari-ood maps"
+OVERLAY_KEY = "napari-ood overlay"
+
+BASE_OPACITY = {Overlay.PREDICTION: 0.45, Overlay.UNCERTAINTY: 0.9, Overlay.OOD: 0.9}
+"""Opacity that each overlay starts with; scores also have opacity in their colormaps."""
+
+TITLES = {
+    Overlay.PREDICTION: "Prediction",
+    Overlay.UNCERTAINTY: "Uncertainty",
+    Overlay.OOD: "OOD",
+}
+
+
+def slide_layer_data(slide: Slide) -> LayerData:
+    """The slide as one lazy RGB pyramid, tagged so that a session finds it."""
+    options = {
+        "name": slide.name,
+        "rgb": True,
+        "multiscale": True,
+        "contrast_limits": (0, 255),
+        "metadata": {SLIDE_KEY: slide},
+        **_placed(slide_placement(slide.mpp)),
+    }
+    return list(slide.levels), options, "image"
+
+
+def associated_layer_data(slide: Slide, key: str, pixels: np.ndarray) -> LayerData:
+    """An associated image (label, macro, thumbnail) to the left of the slide, as tall as it."""
+    place = slide_placement(slide.mpp)
+    height = slide.levels[0].shape[0] * place.scale[0]
+    scale = height / pixels.shape[0]
+    left = -1.05 * pixels.shape[1] * scale
+    options = {
+        "name": f"{slide.name} {key}",
+        "rgb": True,
+        "scale": (scale, scale),
+        "translate": (0.0, left),
+        "units": place.units,
+    }
+    return pixels, options, "image"
+
+
+def overlay_layer_data(maps: Maps, slide: Slide | None, name: str) -> list[LayerData]:
+    """Every overlay of a run, bottom first; only the last (OOD where there is one) is visible."""
+    shown = maps.overlays[-1]
+    return [_overlay(maps, slide, name, o, visible=o is shown) for o in maps.overlays]
+
+
+def _overlay(
+    maps: Maps, slide: Slide | None, name: str, overlay: Overlay, visible: bool
+) -> LayerData:
+    options: dict[str, Any] = {
+        "name": f"{TITLES[overlay]} · {name}",
+        "visible": visible,
+        "opacity": BASE_OPACITY[overlay],
+        "blending": "translucent_no_depth",
+        "metadata": {SLIDE_KEY: slide, MAPS_KEY: maps, OVERLAY_KEY: overlay},
+        **_placed(map_placement(maps.grid, maps.mpp)),
+    }
+    if overlay is Overlay.PREDICTION:
+        options |= {
+            "colormap": class_colormap(maps.colors),
+            # napari's status bar names the class under the cursor from this table.
+            "features": {"class": ["no tile", *maps.classes]},
+        }
+        return maps.prediction, options, "labels"
+    scale = maps.scales[overlay]
+    options |= {
+        "colormap": score_colormap(overlay),
+        "contrast_limits": (scale.low, scale.high),
+        "interpolation2d": "nearest",
+    }
+    return maps.array(overlay), options, "image"
+
+
+def _placed(placement: Placement) -> dict[str, Any]:
+    return {
+        "scale": placement.scale,
+        "translate": placement.translate,
+        "units": placement.units,
+    }
+
+
+@cache
+def score_colormap(overlay: Overlay) -> Colormap:
+    """Colormap of a score, with opacity; NaN and everything below the range is transparent."""
+    ramp = colors.OOD if overlay is Overlay.OOD else colors.UNCERTAINTY
+    return Colormap(
+        ramp.table(),
+        name=f"napari-ood {overlay.value}",
+        display_name=TITLES[overlay],
+        nan_color=colors.TRANSPARENT,
+        # napari may draw NaN in low_color (napari#8056), so both are transparent.
+        low_color=colors.TRANSPARENT,
+    )
+
+
+def class_colormap(class_colors: tuple[str, ...]) -> DirectLabelColormap:
+    """Colours of the prediction map: class i is label i + 1."""
+    table: dict[int | None, Any] = {None: colors.TRANSPARENT, NO_TILE: colors.TRANSPARENT}
+    table |= {i + 1: color for i, color in enumerate(class_colors)}
+    return DirectLabelColormap(color_dict=table)
+
+
+def make_layer(data: LayerData) -> Layer:
+    """Layer from a layer-data tuple; maps are not editable by brush."""
+    array, options, kind = data
+    layer: Layer = Labels(array, **options) if kind == "labels" else Image(array, **options)
+    if OVERLAY_KEY in layer.metadata:
+        layer.editable = False
+    return layer
+
+
+def slide_of(layer: Layer) -> Slide | None:
+    """The slide that a layer shows; None for overlays and foreign layers."""
+    return None if OVERLAY_KEY in layer.metadata else layer.metadata.get(SLIDE_KEY)
+
+
+def maps_of(layer: Layer) -> Maps | None:
+    """The maps that an overlay layer shows one of."""
+    return layer.metadata.get(MAPS_KEY)
+
+
+def overlay_of(layer: Layer) -> Overlay | None:
+    """Which overlay a layer is; None for other layers."""
+    return layer.metadata.get(OVERLAY_KEY)
+
+
+def refresh_layer(layer: Layer, final: bool = False) -> None:
+    """Show what was written into a layer's array; everything but the pixels only when final."""
+    if final:
+        layer.refresh()
+    else:
+        layer.refresh(thumbnail=False, extent=False, highlight=False)
+
+
+def replace_slide(layer: Layer, slide: Slide) -> None:
+    """Let a slide's layer show the same slide with another mpp."""
+    placement = slide_placement(slide.mpp)
+    layer.metadata = {**layer.metadata, SLIDE_KEY: slide}
+    layer.units = placement.units
+    layer.scale = placement.scale
+    layer.translate = placement.translate

@@ -1,0 +1,221 @@
+"""The maps a run fills: arrays with one value per tile. No Qt, no napari.
+
+A worker thread writes tiles into the arrays with :meth:`Maps.put`; the GUI thread shows the same
+arrays and asks :meth:`Maps.take_dirty` a few times per second whether to redraw. Nobody copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.errors import RunError
+from napari_ood.scores import mean_probability, score_bounds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_ood.inference import Run
+    from napari_ood.models import Bundle
+    from napari_ood.models.card import Card
+    from napari_ood.models.reference import Reference
+    from napari_ood.slides import TileGrid
+
+Pair = tuple[float, float]
+Floats = NDArray[np.float32]
+
+NO_TILE = 0
+"""Value of the prediction map where there is no tile; class i is i + 1."""
+
+
+class Overlay(StrEnum):
+    """What can lie on the slide."""
+
+    PREDICTION = "prediction"
+    UNCERTAINTY = "uncertainty"
+    OOD = "ood"
+
+
+SCORED = (Overlay.UNCERTAINTY, Overlay.OOD)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The fixed colour scale of a score and what its values mean.
+
+    Attributes
+    ----------
+    score : name of the score, such as ``"mahalanobis@layer1"``
+    low, high : ends of the colour bar, the same on every slide
+    familiar : sorted scores of in-distribution validation tiles; None without a reference
+    """
+
+    score: str
+    low: float
+    high: float
+    familiar: Floats | None = None
+
+    def share_below(self, value: float) -> float | None:
+        """Share of in-distribution tiles with a lower score, 0 to 1; None without a reference."""
+        if self.familiar is None or not len(self.familiar):
+            return None
+        return float(np.searchsorted(self.familiar, value) / len(self.familiar))
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What is known about one tile."""
+
+    label: str
+    probability: float
+    uncertainty: float
+    ood: float | None
+    uncertainty_share: float | None
+    ood_share: float | None
+
+
+class Maps:
+    """Prediction, probability, uncertainty and OOD of a run on its grid of tiles.
+
+    Attributes
+    ----------
+    grid : TileGrid
+    mpp : (y, x) µm per level-0 pixel; None where images have no physical scale
+    classes, colors : names and ``"#RRGGBB"`` per class
+    prediction : (rows, cols) uint16, class + 1, 0 where no tile
+    probability, uncertainty, ood : (rows, cols) float32, NaN where no tile
+    scales : colour scale per overlay; no entry where the bundle cannot give that score
+    """
+
+    def __init__(
+        self,
+        grid: TileGrid,
+        mpp: Pair | None,
+        card: Card,
+        reference: Reference | None,
+        path: Path | None = None,
+    ) -> None:
+        self.grid, self.mpp, self.path = grid, mpp, path
+        self.shape = (grid.rows, grid.cols)
+        self.classes = tuple(card.classes)
+        self.colors = tuple(card.colors)
+        self._temperature = card.temperature
+        self._reference = reference
+        self.scales: Mapping[Overlay, Scale] = MappingProxyType(_scales(card, reference))
+        self.prediction = np.full(self.shape, NO_TILE, np.uint16)
+        self.probability = np.full(self.shape, np.nan, np.float32)
+        self.uncertainty = np.full(self.shape, np.nan, np.float32)
+        self.ood = np.full(self.shape, np.nan, np.float32)
+        self._dirty = False
+
+    @classmethod
+    def of_run(cls, run: Run, bundle: Bundle, mpp: Pair | None) -> Maps:
+        """Maps of the finished tiles of a stored run."""
+        maps = cls(run.grid, mpp, bundle.card, bundle.reference, run.path)
+        maps.fill_from(run)
+        return maps
+
+    def fill_from(self, run: Run) -> None:
+        """Write every finished tile of a stored run."""
+        self.put(run.index, run.logits, run.features)
+
+    @property
+    def name(self) -> str:
+        """Name of the stored run, without its suffix."""
+        return self.path.name.removesuffix(".ood.zarr") if self.path else "run"
+
+    @property
+    def overlays(self) -> tuple[Overlay, ...]:
+        """The overlays that can be shown."""
+        return (Overlay.PREDICTION, *(o for o in SCORED if o in self.scales))
+
+    def array(self, overlay: Overlay) -> NDArray[np.uint16] | Floats:
+        """The array of an overlay, (rows, cols)."""
+        arrays: dict[Overlay, NDArray[np.uint16] | Floats] = {
+            Overlay.PREDICTION: self.prediction,
+            Overlay.UNCERTAINTY: self.uncertainty,
+            Overlay.OOD: self.ood,
+        }
+        return arrays[overlay]
+
+    def put(self, index: NDArray[np.integer], logits: Floats, features: Floats) -> None:
+        """Score tiles and write them; safe to call from a worker thread.
+
+        Parameters
+        ----------
+        index : [n, 2] row and column
+        logits : [n, M, C]
+        features : [n, D]
+        """
+        if not len(index):
+            return
+        rows, cols = np.asarray(index).T
+        p = mean_probability(logits, self._temperature)
+        self.probability[rows, cols] = p.max(axis=1)
+        for overlay, scale in self.scales.items():
+            self.array(overlay)[rows, cols] = self._score(scale.score, logits, features)
+        self.prediction[rows, cols] = p.argmax(axis=1) + 1
+        self._dirty = True
+
+    def _score(self, name: str, logits: Floats, features: Floats) -> Floats:
+        if self._reference is not None:
+            return np.asarray(self._reference.score(name, logits, features), np.float32)
+        from napari_ood.scores import HEAD_SCORES
+
+        return HEAD_SCORES[name](logits, self._temperature)
+
+    def take_dirty(self) -> bool:
+        """Whether tiles were written since the last call."""
+        dirty, self._dirty = self._dirty, False
+        return dirty
+
+    def counts(self) -> NDArray[np.int64]:
+        """Number of tiles per predicted class, [C]."""
+        return np.bincount(self.prediction.ravel(), minlength=len(self.classes) + 1)[1:]
+
+    def readout(self, row: int, col: int) -> Readout | None:
+        """What is known about the tile at (row, col); None where there is no finished tile."""
+        label = int(self.prediction[row, col])
+        if label == NO_TILE:
+            return None
+        uncertainty, ood = float(self.uncertainty[row, col]), float(self.ood[row, col])
+        return Readout(
+            label=self.classes[label - 1],
+            probability=float(self.probability[row, col]),
+            uncertainty=uncertainty,
+            ood=ood if Overlay.OOD in self.scales else None,
+            uncertainty_share=self._share(Overlay.UNCERTAINTY, uncertainty),
+            ood_share=self._share(Overlay.OOD, ood),
+        )
+
+    def _share(self, overlay: Overlay, value: float) -> float | None:
+        scale = self.scales.get(overlay)
+        return scale.share_below(value) if scale else None
+
+
+def _scales(card: Card, reference: Reference | None) -> dict[Overlay, Scale]:
+    scales = {}
+    for overlay in SCORED:
+        name = card.scores.get(overlay.value)
+        if name and (scale := _scale(name, len(card.classes), reference)):
+            scales[overlay] = scale
+    return scales
+
+
+def _scale(name: str, n_classes: int, reference: Reference | None) -> Scale | None:
+    if reference is not None:
+        low, high = reference.display_range(name)
+        return Scale(name, low, high, reference.validation_scores(name))
+    try:
+        low, high = score_bounds(name, n_classes)
+    except ValueError as error:
+        raise RunError(f"the bundle's card names a score that does not exist: {error}") from error
+    # Without a reference nothing says what is usual: only a score with bounds of its own has a
+    # scale that means the same on every slide.
+    return Scale(name, low, high) if np.isfinite([low, high]).all() else None

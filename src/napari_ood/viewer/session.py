@@ -1,0 +1,313 @@
+"""What the user works on: slides, bundle, scope, run, results. No Qt, no napari.
+
+The state is an immutable snapshot. Commands replace it and emit one ``changed(new, old)``; views
+compare the two and redraw what differs. Commands and :meth:`Session.poll` belong to one thread,
+the GUI's; the run itself works in a :class:`~napari_ood.viewer.job.Job`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_ood.errors import OodError, SlideError
+from napari_ood.viewer.checks import check_run
+from napari_ood.viewer.job import Job, Request
+from napari_ood.viewer.maps import Maps, Overlay, Readout
+from napari_ood.viewer.output import Output, choose_output
+
+if TYPE_CHECKING:
+    from napari_ood.inference import Progress
+    from napari_ood.models import Bundle
+    from napari_ood.slides import Slide
+    from napari_ood.viewer.job import Box
+
+log = logging.getLogger(__name__)
+
+
+class Scope(StrEnum):
+    """Which part of the slide a run covers."""
+
+    SLIDE = "slide"
+    VIEW = "view"
+    SHAPE = "shape"
+
+
+class Phase(StrEnum):
+    """Where the run stands."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The maps of one run and the slide they belong to (None when it was not found)."""
+
+    slide: Slide | None
+    maps: Maps
+
+
+@dataclass(frozen=True)
+class State:
+    """One snapshot. ``overlay`` is the one that is visible, None for none of them."""
+
+    slides: tuple[Slide, ...] = ()
+    slide: Slide | None = None
+    bundle: Bundle | None = None
+    scope: Scope = Scope.SLIDE
+    device: str = "auto"
+    folder: Path | None = None
+    output: Output | None = None
+    phase: Phase = Phase.IDLE
+    progress: Progress | None = None
+    outcome: str = ""
+    results: tuple[Result, ...] = ()
+    overlay: Overlay | None = Overlay.OOD
+    opacity: float = 1.0
+    readout: Readout | None = None
+
+    @property
+    def maps(self) -> Maps | None:
+        """Maps of the chosen slide, or of a run whose slide was not found."""
+        return next((r.maps for r in self.results if r.slide is self.slide), None)
+
+    def differs(self, old: State, *names: str) -> bool:
+        """Whether any of these fields differs from another snapshot."""
+        return any(not _same(getattr(self, n), getattr(old, n)) for n in names)
+
+
+def _same(a: Any, b: Any) -> bool:
+    # Slides, maps and reports hold arrays and are compared by identity; only plain values by value.
+    return a is b or (isinstance(a, str | float | Path | Output | Readout) and bool(a == b))
+
+
+class Session:
+    """State and commands of one viewer.
+
+    Signals
+    -------
+    changed(new, old) : after every change of the state
+    failed(message) : one line for the user; each failure is reported once
+    """
+
+    changed = Signal(object, object)
+    failed = Signal(str)
+
+    def __init__(self, make_job: Callable[[Request], Job] = Job) -> None:
+        self.state = State()
+        self._make_job = make_job
+        self._job: Job | None = None
+
+    # ---------------------------------------------------------------- state
+
+    def _update(self, **changes: Any) -> None:
+        old = self.state
+        if all(_same(getattr(old, name), value) for name, value in changes.items()):
+            return
+        self.state = replace(old, **changes)
+        self.changed.emit(self.state, old)
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Turn a typed error into one report to the user."""
+        try:
+            yield
+        except OodError as error:
+            self.failed.emit(str(error))
+
+    # ---------------------------------------------------------------- slides
+
+    def add_slide(self, slide: Slide) -> None:
+        """Make a slide known and choose it."""
+        if not any(s is slide for s in self.state.slides):
+            self._update(slides=(*self.state.slides, slide))
+        self.choose_slide(slide)
+
+    def remove_slide(self, slide: Slide) -> None:
+        """Forget a slide and its results; a run on it is cancelled."""
+        if self._job is not None and self._job.request.slide is slide:
+            self.cancel()
+        slides = tuple(s for s in self.state.slides if s is not slide)
+        results = tuple(r for r in self.state.results if r.slide is not slide)
+        chosen = self.state.slide
+        if chosen is slide:
+            chosen = slides[-1] if slides else None
+        self._update(slides=slides, results=results, slide=chosen, readout=None)
+        self._plan()
+
+    def choose_slide(self, slide: Slide) -> None:
+        """Work on this slide."""
+        if slide is not self.state.slide:
+            self._update(slide=slide, readout=None)
+            self._plan()
+
+    def set_mpp(self, mpp: float) -> None:
+        """Say how large the chosen slide's pixels are, in µm; the slide is opened anew with it."""
+        from napari_ood.slides import open_slide
+
+        old = self.state.slide
+        if old is None:
+            return
+        with self._reporting():
+            new = open_slide(old.path, mpp=mpp)
+            slides = tuple(new if s is old else s for s in self.state.slides)
+            # Maps lie on a grid that followed from the old mpp: they no longer fit.
+            results = tuple(r for r in self.state.results if r.slide is not old)
+            self._update(slides=slides, slide=new, results=results, readout=None)
+            self._plan()
+
+    # ---------------------------------------------------------------- bundle, scope, output
+
+    def choose_bundle(self, name: str | Path) -> None:
+        """Load a bundle by name or folder; on an error the old one stays."""
+        from napari_ood.models import load_bundle
+
+        with self._reporting():
+            self._update(bundle=load_bundle(name))
+            self._plan()
+
+    def set_scope(self, scope: Scope) -> None:
+        """Choose which part of the slide the next run covers."""
+        self._update(scope=Scope(scope))
+        self._plan()
+
+    def set_device(self, device: str) -> None:
+        """Choose the device: ``auto``, ``cpu``, ``cuda`` or ``mps``."""
+        self._update(device=device)
+
+    def set_folder(self, folder: Path | None) -> None:
+        """Choose where runs are written; None for beside the slide."""
+        self._update(folder=folder)
+        self._plan()
+
+    def _plan(self) -> None:
+        """Say where the next run would be written; for a part of a slide that is not known yet."""
+        if self.busy:
+            return
+        s = self.state
+        output = None
+        if s.slide is not None and s.bundle is not None and s.scope is Scope.SLIDE:
+            # What keeps slide and bundle apart is said by check_run; here it only means no plan.
+            with suppress(SlideError):
+                output = choose_output(s.slide, s.bundle, None, s.folder)
+        self._update(output=output)
+
+    # ---------------------------------------------------------------- run
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is going on or stopping."""
+        return self._job is not None
+
+    def start(self, region: Box | None = None) -> bool:
+        """Start a run on the chosen slide; whether it was started.
+
+        Parameters
+        ----------
+        region : y, x, h, w in level-0 pixels, or None for the whole slide
+        """
+        s = self.state
+        check = check_run(s.slide, s.bundle)
+        if self.busy or (check is not None and check.blocking):
+            return False
+        assert s.slide is not None and s.bundle is not None
+        with self._reporting():
+            output = choose_output(s.slide, s.bundle, region, s.folder)
+            request = Request(s.slide, s.bundle, output.path, region, s.device)
+            self._job = self._make_job(request)
+            self._update(
+                phase=Phase.RUNNING, output=output, progress=None, outcome="", readout=None
+            )
+            self._job.start()
+        return self.busy
+
+    def cancel(self) -> None:
+        """Stop the run within one batch; what it has done stays stored."""
+        if self._job is not None:
+            self._job.cancel()
+            self._update(phase=Phase.CANCELLING)
+
+    def look_at(self, view: Box | None) -> None:
+        """Tell a run which part of the slide the user sees, so that it does that first."""
+        if self._job is not None:
+            self._job.view = view
+
+    def poll(self) -> bool:
+        """Take over what the run has done so far; whether it is still going on."""
+        job = self._job
+        if job is None:
+            return False
+        alive = job.alive  # before its attributes are read, or the last report may be missed
+        self._take_over(job)
+        if not alive:
+            self._finish(job)
+        return alive
+
+    def shutdown(self, timeout: float = 10.0) -> None:
+        """Stop a run and wait for its thread: for the end of the viewer or the program."""
+        self.cancel()
+        if self._job is not None and self._job.wait(timeout):
+            self.poll()
+
+    def _take_over(self, job: Job) -> None:
+        known = any(s is job.request.slide for s in self.state.slides)
+        if job.maps is not None and known:
+            self.show(job.request.slide, job.maps)
+        if job.progress is not None:
+            self._update(progress=job.progress)
+
+    def _finish(self, job: Job) -> None:
+        self._job = None
+        self._update(phase=Phase.IDLE, outcome=_outcome(job))
+        if job.error:
+            self.failed.emit(job.error)
+        self._plan()
+
+    # ---------------------------------------------------------------- results
+
+    def show(self, slide: Slide | None, maps: Maps) -> None:
+        """Show maps on a slide in place of the ones it had."""
+        if any(r.maps is maps and r.slide is slide for r in self.state.results):
+            return
+        others = tuple(r for r in self.state.results if r.slide is not slide)
+        overlay = self.state.overlay
+        if overlay not in maps.overlays:
+            overlay = maps.overlays[-1]
+        self._update(results=(*others, Result(slide, maps)), overlay=overlay)
+
+    def drop(self, maps: Maps) -> None:
+        """Forget maps whose layers were removed."""
+        results = tuple(r for r in self.state.results if r.maps is not maps)
+        self._update(results=results, readout=None)
+
+    def set_overlay(self, overlay: Overlay | None) -> None:
+        """Make one overlay visible, or none."""
+        self._update(overlay=overlay)
+
+    def set_opacity(self, opacity: float) -> None:
+        """Opacity of the overlays, 0 to 1, times what each is drawn with."""
+        self._update(opacity=min(max(opacity, 0.0), 1.0))
+
+    def point_at(self, readout: Readout | None) -> None:
+        """Say what lies under the cursor."""
+        self._update(readout=readout)
+
+
+def _outcome(job: Job) -> str:
+    if job.error:
+        return job.error
+    progress = job.progress
+    done = f"{progress.n_done:,} of {progress.n_total:,} tiles" if progress else "no tiles"
+    if job.run is not None and job.run.complete:
+        seconds = f" in {progress.seconds:.1f} s" if progress else ""
+        return f"Done: {job.run.n_tiles:,} tiles{seconds}."
+    return f"Stopped at {done}. Run goes on from there."
