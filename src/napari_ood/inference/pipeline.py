@@ -124,7 +124,9 @@ class Session:
         self._failure: Exception | None = None  # the writer's
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._readers = [threading.Thread(target=self._read_all) for _ in range(n_readers)]
+        self._readers = [
+            threading.Thread(target=self._read_all, name=f"ood-read-{i}") for i in range(n_readers)
+        ]
         self._start = time.perf_counter()
 
     def _n_readers(self) -> int:

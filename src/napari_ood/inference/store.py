@@ -148,18 +148,21 @@ class RunWriter:
         ------
         RunError
             If the disk is full or not writable.
-        """  # fmt: skip
+        """
         cell = tuple((index - shard.origin).T)
         try:
             for array, values in ((self._logits, logits), (self._features, features)):
                 block = np.full((*shard.shape, *values.shape[1:]), np.nan, np.float32)
                 block[cell] = values
-                array[shard.slices] = block
+                self._store(array, shard, block)
             done = np.zeros(shard.shape, bool)
             done[cell] = True
-            self._done[shard.slices] = done
+            self._store(self._done, shard, done)
         except OSError as error:
             raise disk_error(self.path, error) from error
+
+    def _store(self, array: zarr.Array[Any], shard: Shard, block: NDArray[Any]) -> None:
+        array[shard.slices] = block
 
     def add_session(self, session: dict[str, Any]) -> None:
         """Append what a session did (times, device, speed) to the provenance."""

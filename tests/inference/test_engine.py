@@ -1,0 +1,267 @@
+"""The engine on a real file and a small trained-shape network: same numbers, whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_ood import (
+    Bundle,
+    DeviceError,
+    Progress,
+    Run,
+    RunError,
+    Slide,
+    SlideError,
+    open_run,
+    open_slide,
+    run_slide,
+)
+from napari_ood.inference.store import RunWriter
+from napari_ood.slides import SlideView
+
+pytestmark = pytest.mark.usefixtures("small_shards")
+
+
+def _same(a: Run, b: Run) -> bool:
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name))
+        for name in ("logits", "features", "boxes", "done", "tissue")
+    )
+
+
+def test_each_tile_gets_the_networks_answer_to_its_own_pixels(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    run = run_slide(slide, tiny_bundle, tmp_path / "a.ood.zarr", device="cpu")
+    assert run.complete and 40 < run.n_tiles < run.done.size
+    grid = run.grid
+    view = SlideView(slide, grid.step)
+    tiles = np.stack([view.read(r * 32, c * 32, 32, 32) for r, c in run.index])
+    with torch.inference_mode():
+        logits, features = tiny_bundle.network("cpu")(torch.from_numpy(tiles))
+    np.testing.assert_allclose(run.logits, logits.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run.features, features.numpy(), rtol=1e-4, atol=1e-5)
+    # At 0.5 µm/px a 32-px tile at 1 µm/px is 64 px wide, and row 0, column 1 starts at x = 64.
+    assert grid.boxes([(0, 1)]).tolist() == [[0, 64, 64, 64]]
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3])
+def test_cancelled_and_resumed_equals_undisturbed(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path, stop_after: int
+) -> None:
+    whole = run_slide(slide, tiny_bundle, tmp_path / "whole.ood.zarr", device="cpu")
+    seen: list[Progress] = []
+    out = tmp_path / "part.ood.zarr"
+    part = run_slide(
+        slide, tiny_bundle, out, device="cpu", batch_size=32, on_progress=seen.append,
+        cancel=lambda: len(seen) >= stop_after,
+    )  # fmt: skip
+    assert not part.complete and part.n_tiles < whole.n_tiles
+    before, seen = part.n_tiles, []
+    resumed = run_slide(slide, tiny_bundle, out, device="cpu", on_progress=seen.append)
+    assert _same(resumed, whole)
+    assert seen[-1].n_done == seen[-1].n_total == whole.n_tiles
+    assert sum(len(p.index) for p in seen) == whole.n_tiles - before
+    assert len(resumed.provenance["sessions"]) == 2
+
+
+def test_killed_and_resumed_equals_undisturbed(
+    slide: Slide, slide_path: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed.ood.zarr"
+    code = f"""
+        import os, signal
+        from napari_ood import open_slide, load_bundle, run_slide
+        from napari_ood.inference import plan
+        plan.BLOCK_PX, plan.SHARD_TILES = 256, (2, 32)
+        def die(progress):
+            if progress.n_done > 20: os.kill(os.getpid(), signal.SIGKILL)
+        run_slide(open_slide({str(slide_path)!r}), load_bundle({str(tiny_bundle.path)!r}),
+                  {str(out)!r}, device="cpu", on_progress=die)
+    """
+    process = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert open_run(out).n_tiles > 20 and not open_run(out).complete
+    resumed = run_slide(slide, tiny_bundle, out, device="cpu")
+    assert _same(resumed, run_slide(slide, tiny_bundle, tmp_path / "whole.ood.zarr", device="cpu"))
+
+
+def test_a_finished_run_is_not_computed_again(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.ood.zarr"
+    first = run_slide(slide, tiny_bundle, out, device="cpu")
+    monkeypatch.setattr(Bundle, "network", lambda *_: pytest.fail("the network was built"))
+    assert _same(run_slide(slide, tiny_bundle, out, device="cpu"), first)
+
+
+def test_another_request_on_the_same_output_is_refused_and_harms_nothing(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.ood.zarr"
+    first = run_slide(slide, tiny_bundle, out, device="cpu")
+    with pytest.raises(RunError, match=r"region or resolution.*another output"):
+        run_slide(slide, tiny_bundle, out, device="cpu", region=(0, 0, 300, 300))
+    with pytest.raises(RunError, match="tissue"):
+        run_slide(slide, tiny_bundle, out, device="cpu", tissue=False)
+    assert _same(open_run(out), first)
+
+
+@pytest.mark.parametrize("made", ["folder", "file"])
+def test_an_output_that_is_no_run_is_left_alone(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path, made: str
+) -> None:
+    out = tmp_path / "thesis"
+    if made == "folder":
+        out.mkdir()
+        (out / "chapter.txt").write_text("mine")
+    else:
+        out.write_text("mine")
+    with pytest.raises(RunError, match="not a run"):
+        run_slide(slide, tiny_bundle, out, device="cpu")
+    assert (out / "chapter.txt" if made == "folder" else out).read_text() == "mine"
+
+
+def test_a_full_disk_keeps_what_is_written(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, write, count = tmp_path / "a.ood.zarr", RunWriter._store, []
+
+    def full_after_two_shards(self: RunWriter, *args: object) -> None:
+        count.append(1)
+        if len(count) > 7:  # three arrays a shard
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "_store", full_after_two_shards)
+        with pytest.raises(RunError, match=r"disk is full.*run again"):
+            run_slide(slide, tiny_bundle, out, device="cpu")
+    assert open_run(out).n_tiles > 0
+    resumed = run_slide(slide, tiny_bundle, out, device="cpu")
+    assert _same(resumed, run_slide(slide, tiny_bundle, tmp_path / "b.ood.zarr", device="cpu"))
+
+
+def test_a_slide_that_cannot_be_read_further_keeps_what_is_written(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, count = Slide.read, []
+
+    def broken(self: Slide, *args: int) -> np.ndarray:
+        count.append(1)
+        if len(count) > 4:
+            raise SlideError("tile 77 is damaged")
+        return read(self, *args)
+
+    out = tmp_path / "a.ood.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_ood.inference.engine.plan_run", _planned(slide, tiny_bundle))
+        patch.setattr(Slide, "read", broken)
+        with pytest.raises(SlideError, match="tile 77"):
+            run_slide(slide, tiny_bundle, out, device="cpu")
+    assert threading.active_count() < 10 and not any(
+        t.name.startswith("ood-") for t in threading.enumerate()
+    )
+    assert not open_run(out).complete
+    assert run_slide(slide, tiny_bundle, out, device="cpu").complete
+
+
+def _planned(slide: Slide, bundle: Bundle):  # type: ignore[no-untyped-def]
+    from napari_ood.inference import plan_run
+
+    plan = plan_run(slide, bundle)
+    return lambda *_: plan
+
+
+def test_an_error_in_the_listener_stops_the_run_and_keeps_it(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    def listener(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "a.ood.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        run_slide(slide, tiny_bundle, out, device="cpu", on_progress=listener)
+    assert open_run(out).n_tiles > 0
+    assert not any(t.name.startswith("ood-") for t in threading.enumerate())
+
+
+def test_what_is_on_screen_comes_first_and_changes_nothing(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    corner = (500.0, 700.0, 100.0, 100.0)
+    seen: list[Progress] = []
+    run = run_slide(
+        slide, tiny_bundle, tmp_path / "a.ood.zarr", device="cpu", on_progress=seen.append,
+        view=lambda: corner,
+    )  # fmt: skip
+    in_view = run.grid.tiles_in(corner)
+    first = [bool(in_view[tuple(p.index.T)].any()) for p in seen]
+    assert first[0] and first == sorted(first, reverse=True) and not first[-1]
+    assert _same(run, run_slide(slide, tiny_bundle, tmp_path / "b.ood.zarr", device="cpu"))
+
+
+def test_the_progress_adds_up(slide: Slide, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run = run_slide(slide, tiny_bundle, tmp_path / "a", device="cpu", on_progress=seen.append)
+    order = np.concatenate([p.index for p in seen])
+    by_row = np.lexsort(order.T[::-1])
+    assert np.array_equal(order[by_row], run.index)
+    assert np.array_equal(np.concatenate([p.logits for p in seen])[by_row], run.logits)
+    assert np.array_equal(np.concatenate([p.features for p in seen])[by_row], run.features)
+    last = seen[-1]
+    assert last.n_done == last.n_total == run.n_tiles and last.seconds_left == 0
+    assert set(last.stage_seconds) == {"read", "forward", "write"}
+    assert all(s > 0 for s in last.stage_seconds.values())
+
+
+def test_regions_overlap_and_edges(slide: Slide, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    region = (400.0, 600.0, 1000.0, 1000.0)  # clipped to the slide's lower right corner
+    run = run_slide(
+        slide, tiny_bundle, tmp_path / "a", device="cpu", region=region, stride=16, tissue=False
+    )
+    assert run.grid.region == (400, 600, 360, 400) and run.done.all()
+    ends = run.boxes[:, :2] + run.boxes[:, 2:]
+    assert np.array_equal(run.partial, (ends > (760, 1000)).any(axis=1)) and run.partial.any()
+    assert (ends.max(axis=0) >= (760, 1000)).all()
+
+
+def test_a_slide_without_tissue_gives_an_empty_run(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "glass.tif", np.full((300, 300, 3), 243, np.uint8))
+    run = run_slide(open_slide(tmp_path / "glass.tif", mpp=1.0), tiny_bundle, tmp_path / "a")
+    assert run.complete and run.n_tiles == 0 and run.logits.shape == (0, 3, 3)
+    assert np.isnan(run.map("ood")).all() and (run.prediction_map() == -1).all()
+
+
+def test_missing_mpp_wrong_device_and_bad_batch_are_refused_before_anything_is_written(
+    slide: Slide, slide_path: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.ood.zarr"
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "nompp.tif", tifffile.imread(slide_path))
+    with pytest.raises(SlideError, match="--mpp"):
+        run_slide(open_slide(tmp_path / "nompp.tif"), tiny_bundle, out)
+    with pytest.raises(SlideError, match="too coarse"):
+        run_slide(open_slide(slide_path, mpp=4.0), tiny_bundle, out)
+    with pytest.raises(SlideError, match="outside the slide"):
+        run_slide(slide, tiny_bundle, out, region=(5000, 0, 10, 10))
+    with pytest.raises(RunError, match="batch size"):
+        run_slide(slide, tiny_bundle, out, batch_size=0)
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError):
+            run_slide(slide, tiny_bundle, out, device="cuda")
+    assert not out.exists()

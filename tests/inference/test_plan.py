@@ -1,0 +1,40 @@
+"""Plans: resolutions in words, shards that fit the codec."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_ood import SlideError
+from napari_ood.inference import check_mpp
+from napari_ood.inference.plan import SHARD_TILES, _tiles_along
+
+
+def test_resolutions_that_match_say_nothing() -> None:
+    assert check_mpp((0.25, 0.25), 0.97) is None
+    assert check_mpp((0.98, 0.98), 0.97) is None  # 1 % off
+    assert check_mpp(None, None) is None and check_mpp((9.0, 9.0), None) is None
+
+
+def test_a_slightly_coarse_slide_is_warned_about_and_a_coarse_one_refused() -> None:
+    assert "coarser" in str(check_mpp((1.2, 1.2), 0.97))
+    with pytest.raises(SlideError, match="too coarse"):
+        check_mpp((0.97, 2.0), 0.97)
+    with pytest.raises(SlideError, match="--mpp"):
+        check_mpp(None, 0.97)
+
+
+@given(st.floats(1, 5000), st.sampled_from([16, 240, 256, 512, 4096]), st.integers(1, 10_000))
+def test_shards_have_a_sane_number_of_tiles(pitch: float, codec: int, n: int) -> None:
+    k = _tiles_along(pitch, codec, n)
+    assert 1 <= k <= min(n, SHARD_TILES[1])
+    assert k >= min(n, SHARD_TILES[0])
+
+
+@pytest.mark.parametrize(
+    ("pitch", "codec", "expected"), [(256, 256, 8), (192, 256, 12), (96, 256, 24)]
+)
+def test_shards_end_where_codec_tiles_end(pitch: float, codec: int, expected: int) -> None:
+    k = _tiles_along(pitch, codec, 1000)
+    assert k == expected and k * pitch % codec == 0
