@@ -1,0 +1,92 @@
+"""Fitting the reference: what in-distribution tiles look like to a trained network (torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.models import MultiHeadNet, Reference
+from napari_ood.training.loop import Labels, Tiles, run_network
+
+TRAIN_TILES, VALIDATION_TILES = 2000, 1000
+
+
+def fit_reference(
+    net: MultiHeadNet,
+    mean: Sequence[float],
+    std: Sequence[float],
+    train_images: Tiles,
+    train_labels: Labels,
+    val_images: Tiles,
+    val_labels: Labels,
+    *,
+    temperature: float = 1.0,
+    n_train: int = TRAIN_TILES,
+    n_validation: int = VALIDATION_TILES,
+    seed: int = 0,
+    device: str = "auto",
+) -> Reference:
+    """Run the network over tiles and keep features, logits and labels.
+
+    Distances are fitted to training tiles, a class-balanced sample; ranges and thresholds come
+    from held-out tiles, in the proportions in which they are given. No OOD data is involved.
+
+    Parameters
+    ----------
+    net : MultiHeadNet
+        As it will be stored: weights in half precision are rounded first (see Notes).
+    mean, std : per channel, of RGB in 0…1
+    train_images, val_images : [N, t, t, 3] uint8
+    train_labels, val_labels : [N] int
+    temperature : float
+        Of the card.
+    n_train, n_validation : int
+        At most so many tiles of each are kept.
+    seed : int
+    device : str
+
+    Notes
+    -----
+    A bundle stores matrices in half precision. To score with exactly the features that the
+    reference was fitted to, pass a network that went through ``round_to_half``.
+    """
+    rng = np.random.default_rng(seed)
+    kept = balanced_sample(train_labels, n_train, rng)
+    held = np.sort(rng.permutation(len(val_labels))[:n_validation])
+    _, features = run_network(net, mean, std, train_images[kept], device)
+    val_logits, val_features = run_network(net, mean, std, val_images[held], device)
+    weight, bias = net.final_layer()
+    return Reference(
+        train_features=features,
+        train_labels=train_labels[kept],
+        head_weight=weight.cpu().numpy(),
+        head_bias=bias.cpu().numpy(),
+        validation_logits=val_logits,
+        validation_features=val_features,
+        validation_labels=val_labels[held],
+        blocks=net.blocks,
+        temperature=temperature,
+    )
+
+
+def balanced_sample(labels: Labels, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Sorted indices of at most ``n`` tiles, as evenly over the classes as they allow."""
+    queues = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
+    chosen: list[NDArray[np.int64]] = []
+    left = n
+    # Small classes first: what they can't fill goes to the larger ones.
+    for i, queue in enumerate(sorted(queues, key=len)):
+        share = min(len(queue), left // (len(queues) - i))
+        chosen.append(queue[:share])
+        left -= share
+    return np.sort(np.concatenate(chosen))
+
+
+def round_to_half(net: MultiHeadNet) -> MultiHeadNet:
+    """Round matrices to half precision in place, as a saved bundle holds them; return the net."""
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point() and tensor.ndim >= 2:
+            tensor.copy_(tensor.half())
+    return net
