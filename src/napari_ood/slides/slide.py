@@ -13,15 +13,17 @@ import dask.array as da
 import numpy as np
 
 from napari_ood.errors import SlideError
-from napari_ood.slides.backends.base import RGB, Backend
+from napari_ood.slides.backends.base import RGB, Backend, Level
 from napari_ood.slides.backends.choose import open_backend
-from napari_ood.slides.pyramid import build_levels
+from napari_ood.slides.coarse import CoarseLevels
+from napari_ood.slides.pyramid import lazy_level
 
 _SUFFIXES = (
     ".ome.zarr.zip", ".zarr.zip", ".ome.zarr", ".ome.tiff", ".ome.tif", ".ome.btf", ".zarr",
     ".tiff", ".tif", ".btf", ".svs", ".ndpi", ".ndpis", ".mrxs", ".scn", ".bif", ".vms", ".vmu",
     ".czi", ".svslide", ".qptiff", ".dcm", ".dicom", ".png", ".jpeg", ".jpg", ".webp", ".bmp",
 )  # fmt: skip
+SYNTHESISED_TILE_PX = 512
 _SAMPLE_BYTES = 65536
 _N_SAMPLES = 16
 
@@ -65,19 +67,23 @@ class Slide:
         self.objective = info.objective
         self.mpp = mpp or info.mpp
         self.n_native = len(info.levels)
+        self._coarse = CoarseLevels(self._read_coarsest_native, info.levels[-1])
+        self._levels = (*info.levels, *self._synthesised())
         self.metadata = dict(info.metadata)
         self.warnings = info.warnings + _mpp_warnings(info.mpp, mpp)
 
     @cached_property
     def levels(self) -> tuple[da.Array, ...]:
         """Lazy (y, x, 3) uint8 arrays, finest first; the last is ≤ 2,048 px on its longer side."""
-        return build_levels(self.read, self._backend.info.levels)
+        return tuple(lazy_level(self.read, i, level) for i, level in enumerate(self._levels))
 
     @cached_property
     def downsamples(self) -> tuple[tuple[float, float], ...]:
         """Per level (y, x): level-0 px per px of this level."""
-        h0, w0 = self.levels[0].shape[:2]
-        return tuple((h0 / level.shape[0], w0 / level.shape[1]) for level in self.levels)
+        (h0, w0), native = self.shape, self._levels[: self.n_native]
+        stored = [(h0 / level.shape[0], w0 / level.shape[1]) for level in native]
+        dy, dx = stored[-1]
+        return (*stored, *((dy * f, dx * f) for f in self._coarse.factors))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -92,7 +98,7 @@ class Slide:
     def block_shape(self, level: int) -> tuple[int, int]:
         """Return the codec's tile shape (h, w) at a level; blocks aligned with it read fastest."""
         self._check_level(level)
-        return self._backend.info.levels[min(level, self.n_native - 1)].tile
+        return self._levels[level].tile
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
         """Read a window in px of ``level``; what lies outside the slide is white.
@@ -118,7 +124,7 @@ class Slide:
         self._check_level(level)
         if h < 0 or w < 0:
             raise SlideError(f"cannot read a window of {h} x {w} px; give sizes of 0 or more")
-        height, width = self.levels[level].shape[:2]
+        height, width = self._levels[level].shape
         y0, y1 = max(y, 0), min(y + h, height)
         x0, x1 = max(x, 0), min(x + w, width)
         if y0 >= y1 or x0 >= x1:
@@ -132,8 +138,7 @@ class Slide:
 
     def _read_inside(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
         if level >= self.n_native:
-            window = self.levels[level][y : y + h, x : x + w]
-            return np.array(window.compute(scheduler="sync"))
+            return self._coarse.read(level - self.n_native, y, x, h, w)
         try:
             return self._backend.read(level, y, x, h, w)
         except Exception as error:  # codecs raise their own types; the user gets one line
@@ -142,10 +147,17 @@ class Slide:
                 f"{error}"
             ) from error
 
+    def _read_coarsest_native(self, y: int, x: int, h: int, w: int) -> RGB:
+        return self._read_inside(self.n_native - 1, y, x, h, w)
+
+    def _synthesised(self) -> list[Level]:
+        shapes = [self._coarse.shape(k) for k in range(len(self._coarse.factors))]
+        return [Level(shape, (SYNTHESISED_TILE_PX, SYNTHESISED_TILE_PX)) for shape in shapes]
+
     def _check_level(self, level: int) -> None:
-        if not 0 <= level < len(self.levels):
+        if not 0 <= level < len(self._levels):
             raise SlideError(
-                f"{self.path.name} has levels 0 to {len(self.levels) - 1}, not {level}"
+                f"{self.path.name} has levels 0 to {len(self._levels) - 1}, not {level}"
             )
 
     def fingerprint(self) -> str:

@@ -10,7 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ood.errors import SlideError
+
 RGB = NDArray[np.uint8]
+
+
+class UnsupportedError(SlideError):
+    """This reader cannot decode the file; another reader may."""
 
 
 @dataclass(frozen=True)

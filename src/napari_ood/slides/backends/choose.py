@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_ood.errors import SlideError
-from napari_ood.slides.backends.base import Backend
-from napari_ood.slides.backends.tiff import open_tiff
+from napari_ood.slides.backends.base import Backend, UnsupportedError
+from napari_ood.slides.backends.image import ImageBackend, image_format
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ZIP_MAGIC = b"PK\x03\x04"
+_FAST_TIFF_VENDORS = (None, "aperio", "generic-tiff")
 
 
 def open_backend(path: Path) -> Backend:
@@ -20,18 +22,59 @@ def open_backend(path: Path) -> Backend:
         Naming the file and why no reader takes it.
     """
     try:
-        return _open(path)
+        return _open_folder(path) if path.is_dir() else _open_file(path)
     except SlideError as error:
         raise SlideError(f"cannot open {path.name}: {error}") from error
     except OSError as error:
         raise SlideError(f"cannot open {path}: {error.strerror or error}") from error
 
 
-def _open(path: Path) -> Backend:
+def _open_folder(folder: Path) -> Backend:
+    from napari_ood.slides.backends.dicom import dicom_files, open_dicom
+    from napari_ood.slides.backends.zarr import is_zarr_folder, open_zarr
+
+    if is_zarr_folder(folder):
+        return open_zarr(folder)
+    if dicom_files(folder):
+        return open_dicom(folder)
+    raise SlideError("the folder holds neither an OME-Zarr nor DICOM files; open a slide in it")
+
+
+def _open_file(path: Path) -> Backend:
+    from napari_ood.slides.backends.dicom import is_dicom, open_dicom
+    from napari_ood.slides.backends.openslide import OpenSlideBackend, detect_vendor
+    from napari_ood.slides.backends.zarr import open_zarr, zarr_prefix_in_zip
+
     with path.open("rb") as file:
         magic = file.read(16)
     if not magic:
         raise SlideError("it is empty (0 bytes); copy it again")
+    if is_dicom(path):
+        return open_dicom(path)
+    if magic.startswith(_ZIP_MAGIC) and (prefix := zarr_prefix_in_zip(path)) is not None:
+        return open_zarr(path, prefix)
+    vendor = detect_vendor(path)
     if magic.startswith(_TIFF_MAGIC):
+        return _open_tiff(path, vendor)
+    if vendor is not None:
+        return OpenSlideBackend(path)
+    if (name := image_format(magic)) is not None:
+        return ImageBackend(path, name)
+    raise SlideError("it is no slide or image format that napari-ood knows")
+
+
+def _open_tiff(path: Path, vendor: str | None) -> Backend:
+    from napari_ood.slides.backends.openslide import OpenSlideBackend
+    from napari_ood.slides.backends.tiff import open_tiff
+
+    if vendor not in _FAST_TIFF_VENDORS:
+        return OpenSlideBackend(path)
+    try:
         return open_tiff(path)
-    raise SlideError("it is no slide format that napari-ood knows")
+    except UnsupportedError as error:
+        if vendor is None:
+            raise
+        try:
+            return OpenSlideBackend(path)
+        except SlideError:
+            raise error from None

@@ -32,6 +32,17 @@ def plausible(mpp: tuple[float, float] | None) -> tuple[float, float] | None:
     return mpp if all(low <= value <= high for value in mpp) else None
 
 
+def physical(mpp: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return a pixel size that a file states outright, unless it is no size of a real pixel.
+
+    Overviews and macro images may well have 100 µm pixels, so the range is wider than for print
+    resolutions.
+    """
+    if mpp is None:
+        return None
+    return mpp if all(0.001 <= value <= 1000 for value in mpp) else None
+
+
 def parse_aperio(description: str) -> dict[str, str]:
     """Return the ``key = value`` fields of an Aperio image description."""
     fields = {}
@@ -54,7 +65,7 @@ def to_float(text: str | None) -> float | None:
 def aperio_mpp(fields: dict[str, str]) -> MPP | None:
     """Return the MPP field of an Aperio description as (y, x)."""
     value = to_float(fields.get("MPP"))
-    return plausible(None if value is None else (value, value))
+    return physical(None if value is None else (value, value))
 
 
 def resolution_mpp(page: tifffile.TiffPage) -> MPP | None:
@@ -111,4 +122,4 @@ def ome_mpp(image: dict[str, str]) -> MPP | None:
         if um is None:
             return None
         sizes.append(um)
-    return plausible((sizes[0], sizes[1]))
+    return physical((sizes[0], sizes[1]))

@@ -1,0 +1,140 @@
+"""Hamamatsu, MIRAX, Leica, Ventana, Philips, Trestle, Zeiss, DICOM ...: OpenSlide reads them."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import openslide
+
+from napari_ood.errors import SlideError
+from napari_ood.slides.backends.base import RGB, LazyImages, Level, SlideInfo
+from napari_ood.slides.backends.cache import DEFAULT_CACHE_BYTES
+from napari_ood.slides.backends.pixels import over_white
+from napari_ood.slides.backends.tiff_meta import MPP, physical, to_float
+
+DEFAULT_TILE_PX = 512  # where OpenSlide does not tell, e.g. for MIRAX, whose tiles overlap
+_LONGEST_PROPERTY = 1000
+_FORMATS = {
+    "aperio": "Aperio SVS", "dicom": "DICOM WSI", "generic-tiff": "TIFF",
+    "hamamatsu": "Hamamatsu", "leica": "Leica SCN", "mirax": "MIRAX", "philips": "Philips TIFF",
+    "sakura": "Sakura SVSLIDE", "trestle": "Trestle", "ventana": "Ventana", "zeiss": "Zeiss CZI",
+}  # fmt: skip
+
+
+def detect_vendor(path: Path) -> str | None:
+    """Return OpenSlide's name of the format, None when it does not know it."""
+    try:
+        return openslide.OpenSlide.detect_format(str(path))
+    except openslide.OpenSlideError:
+        return None
+
+
+class OpenSlideBackend:
+    """Reads through one OpenSlide handle, which threads share.
+
+    Coordinates are those of OpenSlide's full canvas; ``openslide.bounds-*`` in the metadata tells
+    which part of it was scanned. What was not scanned is transparent there and white here.
+    """
+
+    def __init__(self, path: Path, files: tuple[Path, ...] = ()) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        handle = _open_handle(path)
+        self._handle: openslide.OpenSlide | None = handle
+        self._downsamples = handle.level_downsamples
+        self.info = _describe(path, handle, files)
+        names = list(handle.associated_images.keys())
+        self.associated = LazyImages({name: partial(self._associated, name) for name in names})
+
+    def read(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
+        """Return the (h, w, 3) uint8 window of a level."""
+        handle = self._current()
+        downsample = self._downsamples[level]
+        origin = (round(x * downsample), round(y * downsample))
+        try:
+            image = handle.read_region(origin, level, (w, h))
+        except openslide.OpenSlideError:
+            self._replace(handle)
+            raise
+        return _over_white(np.asarray(image))
+
+    def _associated(self, name: str) -> RGB:
+        return _over_white(np.asarray(self._current().associated_images[name].convert("RGBA")))
+
+    def _current(self) -> openslide.OpenSlide:
+        with self._lock:
+            if self._handle is None:
+                raise SlideError("the slide was closed; open it again")
+            return self._handle
+
+    def _replace(self, failed: openslide.OpenSlide) -> None:
+        """Open a new handle: after one damaged tile OpenSlide refuses to read any other."""
+        with self._lock:
+            if self._handle is failed:
+                self._handle = _open_handle(self._path)
+
+    def close(self) -> None:
+        """Forget the handle; it is freed once no thread reads from it any more."""
+        with self._lock:
+            self._handle = None
+
+
+def _open_handle(path: Path) -> openslide.OpenSlide:
+    try:
+        handle = openslide.OpenSlide(str(path))
+    except openslide.OpenSlideError as error:
+        raise SlideError(f"OpenSlide cannot read it ({error})") from error
+    handle.set_cache(openslide.OpenSlideCache(DEFAULT_CACHE_BYTES))
+    return handle
+
+
+def _over_white(rgba: RGB) -> RGB:
+    return np.ascontiguousarray(over_white(rgba[..., :3], rgba[..., 3]))
+
+
+def _describe(path: Path, handle: openslide.OpenSlide, files: tuple[Path, ...]) -> SlideInfo:
+    properties = handle.properties
+    vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+    name = _FORMATS.get(vendor, vendor)
+    if vendor == "hamamatsu":
+        name = f"Hamamatsu {path.suffix.lstrip('.').upper()}"
+    return SlideInfo(
+        format=name,
+        reader="openslide",
+        levels=tuple(
+            Level((h, w), _tile(handle, level, (h, w)))
+            for level, (w, h) in enumerate(handle.level_dimensions)
+        ),
+        mpp=_mpp(handle),
+        files=files or _files(path, vendor),
+        vendor=vendor,
+        objective=to_float(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)),
+        metadata={k: v for k, v in properties.items() if len(v) <= _LONGEST_PROPERTY},
+    )
+
+
+def _mpp(handle: openslide.OpenSlide) -> MPP | None:
+    y = to_float(handle.properties.get(openslide.PROPERTY_NAME_MPP_Y))
+    x = to_float(handle.properties.get(openslide.PROPERTY_NAME_MPP_X))
+    return None if y is None or x is None else physical((y, x))
+
+
+def _tile(handle: openslide.OpenSlide, level: int, shape: tuple[int, int]) -> tuple[int, int]:
+    sides = []
+    for name, side in zip(("height", "width"), shape, strict=True):
+        stated = handle.properties.get(f"openslide.level[{level}].tile-{name}", "")
+        sides.append(min(int(stated) if stated.isdigit() else DEFAULT_TILE_PX, side) or 1)
+    return sides[0], sides[1]
+
+
+def _files(path: Path, vendor: str) -> tuple[Path, ...]:
+    """Return the file and, where the pixels lie elsewhere, the files beside it that hold them."""
+    folder = path.with_suffix("")
+    if vendor == "mirax" and folder.is_dir():
+        return (path, *sorted(file for file in folder.iterdir() if file.is_file()))
+    if path.suffix.lower() in {".vms", ".vmu"}:
+        return (path, *sorted(f for f in path.parent.glob(f"{path.stem}*") if f != path))
+    return (path,)
