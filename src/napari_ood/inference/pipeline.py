@@ -70,6 +70,34 @@ class Network:
             return logits.cpu().numpy(), features.cpu().numpy()
 
 
+def reader_count(device: str) -> int:
+    """Threads that read for a network on this device."""
+    cores = os.cpu_count() or 1
+    # On the CPU the network needs the cores itself; one reader per four keeps it fed.
+    return max(1, cores // 4) if device == "cpu" else min(max(2, cores - 1), 16)
+
+
+class TileReader:
+    """Cuts a shard's tiles from the slide. Thread-safe, as the slide is."""
+
+    def __init__(self, slide: Slide, plan: Plan) -> None:
+        grid = plan.grid
+        self._tissue, self._tile, self._stride = plan.tissue, grid.tile, grid.stride
+        self._pixels = SlideView(slide, grid.step, grid.region[:2])
+
+    def read(self, shard: Shard) -> Block:
+        """Read the rectangle around a shard's tissue at once and cut its tiles."""
+        index = np.argwhere(self._tissue[shard.slices]) + shard.origin
+        tile, first = self._tile, index.min(axis=0)
+        height, width = (index.max(axis=0) - first) * self._stride + tile
+        top, left = first * self._stride
+        pixels = self._pixels.read(int(top), int(left), int(height), int(width))
+        tiles = np.empty((len(index), tile, tile, 3), np.uint8)
+        for out, (y, x) in zip(tiles, (index - first) * self._stride, strict=True):
+            out[...] = pixels[y : y + tile, x : x + tile]
+        return Block(shard, index, tiles)
+
+
 class ShardQueue:
     """Hands out shards, those on screen first, else in reading order. Thread-safe."""
 
@@ -114,10 +142,9 @@ class Session:
     n_written: int = 0
 
     def __post_init__(self) -> None:
-        grid = self.plan.grid
-        self._pixels = SlideView(self.slide, grid.step, grid.region[:2])
+        self._tiles = TileReader(self.slide, self.plan)
         self._shards = ShardQueue(self.plan, self.todo, self.view)
-        n_readers = self._n_readers()
+        n_readers = min(reader_count(self.network.device), len(self.todo))
         self._blocks: queue.Queue[Block | Exception | None] = queue.Queue(n_readers + 1)
         self._results: queue.Queue[Result | None] = queue.Queue(4)
         self._written: queue.SimpleQueue[Result] = queue.SimpleQueue()
@@ -128,12 +155,6 @@ class Session:
             threading.Thread(target=self._read_all, name=f"ood-read-{i}") for i in range(n_readers)
         ]
         self._start = time.perf_counter()
-
-    def _n_readers(self) -> int:
-        cores = os.cpu_count() or 1
-        # On the CPU the network needs the cores itself; one reader per four keeps it fed.
-        wanted = max(1, cores // 4) if self.network.device == "cpu" else max(2, cores - 1)
-        return min(wanted, 16, len(self.todo))
 
     def run(self, cancel: Callable[[], bool]) -> None:
         """Compute all shards; returns early when cancelled, raises what a stage raised."""
@@ -185,23 +206,11 @@ class Session:
         try:
             while not self._stop.is_set() and (shard := self._shards.take()) is not None:
                 with self._timed("read"):
-                    block = self._read(shard)
+                    block = self._tiles.read(shard)
                 _put(self._blocks, block, self._stop)
             _put(self._blocks, None, self._stop)
         except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
             _put(self._blocks, error, self._stop)
-
-    def _read(self, shard: Shard) -> Block:
-        """Read the rectangle around a shard's tissue at once and cut its tiles."""
-        index = np.argwhere(self.plan.tissue[shard.slices]) + shard.origin
-        tile, stride = self.plan.grid.tile, self.plan.grid.stride
-        (top, left), (bottom, right) = index.min(axis=0), index.max(axis=0)
-        size = np.array([bottom - top, right - left]) * stride + tile
-        pixels = self._pixels.read(int(top) * stride, int(left) * stride, *map(int, size))
-        tiles = np.empty((len(index), tile, tile, 3), np.uint8)
-        for out, (y, x) in zip(tiles, (index - (top, left)) * stride, strict=True):
-            out[...] = pixels[y : y + tile, x : x + tile]
-        return Block(shard, index, tiles)
 
     def _write_all(self) -> None:
         try:
