@@ -15,10 +15,9 @@ LOG_INTERVAL_S = 10.0
 
 
 class ProgressLine:
-    """Listener of a run. Remembers the latest progress as ``latest``."""
+    """Listener of a run; ``close`` it when the run has ended, whichever way."""
 
     def __init__(self, name: str, stream: TextIO | None = None) -> None:
-        self.latest: Progress | None = None
         self._name = name
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
@@ -27,7 +26,6 @@ class ProgressLine:
 
     def __call__(self, progress: Progress) -> None:
         """Show the progress unless the last line is too recent."""
-        self.latest = progress
         now = time.monotonic()
         if now - self._shown_at >= self._interval or progress.n_done == progress.n_total:
             self._shown_at = now
@@ -35,7 +33,7 @@ class ProgressLine:
 
     def close(self) -> None:
         """End the updating line, so that what follows starts on its own."""
-        if self._terminal and self.latest is not None:
+        if self._terminal and self._shown_at > float("-inf"):
             print(file=self._stream, flush=True)
 
     def _show(self, text: str) -> None:

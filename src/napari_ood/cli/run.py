@@ -16,8 +16,11 @@ from napari_ood.cli.report import CANCELLED, complain, print_json
 from napari_ood.errors import RunError
 
 if TYPE_CHECKING:
-    from napari_ood.inference import Progress, Run
+    from napari_ood.inference import Run
     from napari_ood.models import Bundle
+    from napari_ood.slides import Slide
+
+STAGES = ("read", "forward", "write")
 
 
 def run(args: Namespace) -> int:
@@ -70,10 +73,9 @@ def _run_one(
     from napari_ood import open_slide, run_slide
 
     with open_slide(path, mpp=args.mpp) as slide:
-        for warning in slide.warnings:
-            complain(f"{path}: {warning}")
+        _warn(slide, bundle)
+        n_before = _n_sessions(out)
         line = ProgressLine(slide.name)
-        out.parent.mkdir(parents=True, exist_ok=True)
         try:
             run = run_slide(
                 slide,
@@ -89,36 +91,64 @@ def _run_one(
             )
         finally:
             line.close()
-    facts = describe(path, out, run, line.latest)
-    print_json(facts, indent=None) if args.json else print(_sentence(facts))
-    return int(facts["n_done"])
+    if not run.tissue.any():
+        complain(f"{path}: no tissue found, so nothing was run; --no-tissue runs on all of it")
+    facts = describe(path, out, run, n_before)
+    if args.json:
+        print_json(facts, indent=None)
+    else:
+        print(_sentence(facts), flush=True)
+    return run.n_tiles
 
 
-def describe(path: Path, out: Path, run: Run, progress: Progress | None) -> dict[str, Any]:
-    """Return the JSON record of a run; speeds are those of this call, not of earlier ones."""
-    stages = progress.stage_seconds if progress else {}
+def _warn(slide: Slide, bundle: Bundle) -> None:
+    """Tell before the run what limits it. SlideError when slide and bundle cannot match."""
+    from napari_ood.inference import check_mpp
+
+    scale = check_mpp(slide.mpp, bundle.card.mpp, slide.name)
+    for warning in (*slide.warnings, *bundle.card.warnings, *([scale] if scale else [])):
+        complain(f"{slide.path}: {warning}")
+
+
+def _n_sessions(out: Path) -> int:
+    from napari_ood import open_run
+
+    return len(open_run(out).provenance["sessions"]) if out.exists() else 0
+
+
+def describe(path: Path, out: Path, run: Run, n_before: int = 0) -> dict[str, Any]:
+    """Return the JSON record of a run.
+
+    ``n_tiles`` and ``n_total`` count the whole run; ``n_new``, times and speed are of this call
+    alone, that is of the session after the first ``n_before``; zero where nothing was left to do.
+    """
+    sessions = run.provenance["sessions"]
+    latest = sessions[-1] if len(sessions) > n_before else {}
+    stages = latest.get("stage_seconds", {})
     return {
         "run": str(out),
         "slide": str(path),
         "complete": run.complete,
         "n_tiles": run.n_tiles,
-        "n_done": progress.n_done if progress else run.n_tiles,
-        "tiles_per_s": round(progress.tiles_per_s, 2) if progress else 0.0,
-        "seconds": round(progress.seconds, 3) if progress else 0.0,
-        "device": run.provenance["device"],
+        "n_total": int(run.tissue.sum()),
+        "n_new": latest.get("n_tiles", 0),
+        "tiles_per_s": round(latest.get("tiles_per_s", 0.0), 2),
+        "seconds": round(latest.get("seconds", 0.0), 3),
+        "device": sessions[-1]["device"] if sessions else None,
         "stage_seconds": {stage: round(stages.get(stage, 0.0), 3) for stage in STAGES},
     }
 
 
-STAGES = ("read", "forward", "write")
-
-
 def _sentence(facts: dict[str, Any]) -> str:
-    stages = ", ".join(f"{name} {s:.1f} s" for name, s in facts["stage_seconds"].items())
+    tiles = f"{facts['run']}: {facts['n_tiles']:,} of {facts['n_total']:,} tiles"
+    if not facts["n_new"]:
+        return f"{tiles}, nothing was left to do" if facts["complete"] else tiles
+    stages = ", ".join(
+        f"{name} {s:.1f} s" for name, s in facts["stage_seconds"].items()
+    )
     return (
-        f"{facts['run']}: {facts['n_done']:,} of {facts['n_tiles']:,} tiles in "
-        f"{facts['seconds']:.1f} s on {facts['device']} "
-        f"({facts['tiles_per_s']:.1f} tiles/s; {stages})"
+        f"{tiles}, {facts['n_new']:,} of them now in {facts['seconds']:.1f} s on "
+        f"{facts['device']} ({facts['tiles_per_s']:.1f} tiles/s; {stages})"
     )
 
 
