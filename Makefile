@@ -3,7 +3,8 @@ BIN := .venv/bin
 ifeq ($(shell uname),Linux)
 ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
 # Windows need a screen: without one they open on a virtual screen (Qt's offscreen mode has no OpenGL).
-SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
+# Looked up when used, after setup may have installed it.
+SCREEN = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24")
 endif
 endif
 
