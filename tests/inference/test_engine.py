@@ -76,6 +76,13 @@ def test_cancelled_and_resumed_equals_undisturbed(
     assert len(resumed.provenance["sessions"]) == 2
 
 
+def test_an_event_cancels_too(slide: Slide, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    event = threading.Event()
+    event.set()
+    run = run_slide(slide, tiny_bundle, tmp_path / "a", device="cpu", cancel=event)
+    assert run.n_tiles == 0 and not run.complete
+
+
 def test_killed_and_resumed_equals_undisturbed(
     slide: Slide, slide_path: Path, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ def run_slide(
     region: Region | None = None,
     device: str = "auto",
     on_progress: Listener | None = None,
-    cancel: Callable[[], bool] | None = None,
+    cancel: Callable[[], bool] | threading.Event | None = None,
     *,
     batch_size: int | None = None,
     tissue: bool = True,
@@ -49,7 +50,7 @@ def run_slide(
     region : (y, x, h, w) in level-0 pixels; the whole slide by default
     device : ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``
     on_progress : called in this thread after each shard that became durable
-    cancel : polled before each batch; once true, the run stops and keeps what is done
+    cancel : polled before each batch; once true (or set), the run stops and keeps what is done
     batch_size : tiles per forward pass; chosen by device by default
     tissue : leave glass out
     stride : model pixels between tiles; the tile size by default
@@ -80,11 +81,17 @@ def run_slide(
         session = Session(slide, plan, writer, network, todo, int(done.sum()), on_progress, view)
         started = time.time()
         try:
-            session.run(cancel or (lambda: False))
+            session.run(_polled(cancel))
         finally:
             arguments = {"device": device, "batch_size": size}
             writer.add_session(session_record(started, session.report(), arguments))
     return Run(writer.path, bundle)
+
+
+def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:
+    if cancel is None:
+        return lambda: False
+    return cancel.is_set if isinstance(cancel, threading.Event) else cancel
 
 
 def _open_output(
