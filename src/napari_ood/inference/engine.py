@@ -13,7 +13,8 @@ from napari_ood.inference.pipeline import Network, Session
 from napari_ood.inference.plan import Plan, plan_run
 from napari_ood.inference.progress import Listener
 from napari_ood.inference.provenance import identity, provenance, session_record
-from napari_ood.inference.store import Run, RunWriter, open_run, shards
+from napari_ood.inference.run import Run, open_run
+from napari_ood.inference.store import RunWriter, shards
 from napari_ood.slides.grid import Region
 
 if TYPE_CHECKING:

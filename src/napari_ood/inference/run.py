@@ -1,0 +1,205 @@
+"""What a run left, and everything that is computed from it without the network."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.errors import BundleError, RunError
+from napari_ood.inference.store import ATTRIBUTE, grid_array, open_group, shards
+from napari_ood.scores import HEAD_SCORES, mean_probability, parse_score
+from napari_ood.slides.grid import TileGrid
+
+if TYPE_CHECKING:
+    from napari_ood.models import Bundle, Card
+
+DEFAULT_SCORES = ("uncertainty", "ood")
+"""Names that the bundle's card resolves to scores."""
+
+
+class Run:
+    """The stored outcome of a bundle on a slide, as it was when opened.
+
+    N counts the finished tiles, row by row. Scores and maps are computed from logits and features
+    on first use and kept; nothing here runs the network.
+
+    Attributes
+    ----------
+    path : Path
+    provenance : dict
+        Slide (path, size, mpp, fingerprint), bundle (name, path, hashes, card), arguments,
+        versions, sessions (times, device, speed).
+    grid : TileGrid
+    tissue : (rows, cols) bool, tiles that are to be run
+    done : (rows, cols) bool, tiles that have been
+    """
+
+    def __init__(self, path: str | Path, bundle: Bundle | None = None) -> None:
+        self.path = Path(path)
+        self._group = open_group(self.path)
+        self.provenance: dict[str, Any] = dict(self._group.attrs[ATTRIBUTE])  # type: ignore[arg-type]
+        self.grid = TileGrid.from_dict(self.provenance["grid"])
+        self._shard: tuple[int, int] = tuple(self.provenance["shard"])
+        self.tissue = np.asarray(grid_array(self._group, "tissue")[:], bool)
+        self.done = np.asarray(grid_array(self._group, "done")[:], bool)
+        self._bundle = bundle
+        self._scores: dict[str, NDArray[np.float32]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Run {self.path.name}: {self.n_tiles} of {self.tissue.sum()} tiles>"
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of finished tiles, N."""
+        return int(self.done.sum())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tile with tissue is finished."""
+        return bool((self.done | ~self.tissue).all())
+
+    @cached_property
+    def index(self) -> NDArray[np.int64]:
+        """Row and column of each tile; [N, 2] int64."""
+        return np.argwhere(self.done)
+
+    @cached_property
+    def boxes(self) -> NDArray[np.float64]:
+        """Level-0 boxes y, x, h, w; [N, 4] float64."""
+        return self.grid.boxes(self.index)
+
+    @cached_property
+    def partial(self) -> NDArray[np.bool_]:
+        """Tiles that reach beyond the slide and were padded with white; [N] bool."""
+        return self.grid.partial(self.index)
+
+    @cached_property
+    def logits(self) -> NDArray[np.float32]:
+        """Logits per head; [N, M, C] float32."""
+        return self._gather("logits")
+
+    @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """Features, the bundle's blocks side by side; [N, D] float32."""
+        return self._gather("features")
+
+    @cached_property
+    def card(self) -> Card:
+        """The bundle's card as it was when the run was made."""
+        from napari_ood.models import Card
+
+        return Card.from_config(self.provenance["bundle"]["card"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, C."""
+        return self.card.classes
+
+    def bundle(self) -> Bundle:
+        """Return the bundle that made this run, checked against the hashes it had then.
+
+        Raises
+        ------
+        RunError
+            If it is not at hand or has changed since.
+        """
+        if self._bundle is None:
+            self._bundle = _find_bundle(self.path, self.provenance["bundle"])
+        return self._bundle
+
+    def score_name(self, name: str) -> str:
+        """Resolve ``uncertainty`` and ``ood`` to the bundle's default scores."""
+        return str(self.card.scores[name]) if name in DEFAULT_SCORES else name
+
+    def score(self, name: str) -> NDArray[np.float32]:
+        """Score of each tile; [N] float32, higher = more uncertain or more foreign.
+
+        Parameters
+        ----------
+        name : str
+            ``entropy``, ``msp``, ``disagreement``, ``mahalanobis[@block]`` …, or ``uncertainty``
+            and ``ood`` for the bundle's defaults.
+
+        Raises
+        ------
+        ValueError
+            For an unknown score.
+        RunError, BundleError
+            If the score needs the bundle's reference and that is not at hand, or there is none.
+        """
+        name = self.score_name(name)
+        if name not in self._scores:
+            self._scores[name] = self._compute(name)
+        return self._scores[name]
+
+    def _compute(self, name: str) -> NDArray[np.float32]:
+        spec = parse_score(name)
+        if not spec.needs_features:
+            return HEAD_SCORES[spec.method](self.logits, self.card.temperature)
+        return self.bundle().require_reference().score(name, self.logits, self.features)
+
+    def map(self, name: str) -> NDArray[np.float32]:
+        """Score on the tile grid; (rows, cols) float32, NaN where no tile was run."""
+        return self.on_grid(self.score(name), np.float32(np.nan))
+
+    def probabilities(self) -> NDArray[np.float32]:
+        """Mean over heads of the calibrated softmax; [N, C] float32."""
+        return mean_probability(self.logits, self.card.temperature)
+
+    def prediction(self) -> NDArray[np.int64]:
+        """Most probable class of each tile; [N] int64."""
+        return np.asarray(self.probabilities().argmax(axis=1), np.int64)
+
+    def prediction_map(self) -> NDArray[np.int64]:
+        """Most probable class on the tile grid; (rows, cols) int64, −1 where no tile was run."""
+        return self.on_grid(self.prediction(), np.int64(-1))
+
+    def on_grid(self, values: NDArray[Any], fill: Any) -> NDArray[Any]:
+        """Spread one value per tile over the grid; (rows, cols), ``fill`` elsewhere."""
+        grid = np.full(self.done.shape, fill, values.dtype)
+        grid[self.done] = values
+        return grid
+
+    def _gather(self, name: str) -> NDArray[np.float32]:
+        array = grid_array(self._group, name)
+        out = np.empty((self.n_tiles, *array.shape[2:]), np.float32)
+        position = np.cumsum(self.done.ravel()).reshape(self.done.shape) - 1
+        for shard in shards(self.done.shape, self._shard):
+            done = self.done[shard.slices]
+            if done.any():
+                out[position[shard.slices][done]] = np.asarray(array[shard.slices])[done]
+        return out
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a stored run.
+
+    Raises
+    ------
+    RunError
+        If there is none, or it was written by a version that this one cannot read.
+    """
+    return Run(path)
+
+
+def _find_bundle(path: Path, record: dict[str, Any]) -> Bundle:
+    from napari_ood.models import load_bundle
+
+    changed = False
+    for source in (record["path"], record["name"]):
+        try:
+            bundle = load_bundle(source)
+        except BundleError:
+            continue
+        if bundle.hashes == record["hashes"]:
+            return bundle
+        changed = True
+    state = "has changed since" if changed else "is not at hand"
+    raise RunError(
+        f"{path.name} was made with bundle {record['name']!r}, which {state}: put the original at "
+        f"{record['path']}, or run the slide again"
+    )
