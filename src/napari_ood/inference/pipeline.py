@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,25 +106,30 @@ class ShardQueue:
         self, plan: Plan, todo: list[Shard], view: Callable[[], Region | None] | None
     ) -> None:
         self._grid = plan.grid
-        self._pending = dict.fromkeys(todo)
+        self._todo = todo
+        self._pending = set(todo)
+        self._in_order = iter(todo)
         self._view = view
+        self._region: Region | None = None
+        self._on_screen: Iterator[Shard] = iter(())
         self._lock = threading.Lock()
 
     def take(self) -> Shard | None:
         """Return the next shard; None when all are taken."""
         region = self._view() if self._view else None
         with self._lock:
-            if not self._pending:
-                return None
-            shard = self._in(region) or next(iter(self._pending))
-            del self._pending[shard]
-            return shard
-
-    def _in(self, region: Region | None) -> Shard | None:
-        if region is None:
+            if region != self._region:
+                self._region = region
+                self._on_screen = self._overlapping(region) if region else iter(())
+            for shard in chain(self._on_screen, self._in_order):
+                if shard in self._pending:
+                    self._pending.remove(shard)
+                    return shard
             return None
+
+    def _overlapping(self, region: Region) -> Iterator[Shard]:
         visible = self._grid.tiles_in(region)
-        return next((s for s in self._pending if visible[s.slices].any()), None)
+        return (shard for shard in self._todo if visible[shard.slices].any())
 
 
 @dataclass
