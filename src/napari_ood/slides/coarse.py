@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,10 @@ def coarse_factors(shape: tuple[int, int]) -> tuple[int, ...]:
     return tuple(factors)
 
 
-def area_sum(values: NDArray[np.unsignedinteger], factor: int) -> NDArray[np.uint32]:
-    """Sum (h, w, c) over cells of factor x factor; cells at the far edges may be partial."""
-    rows = values[::factor].astype(np.uint32 if factor > 256 else np.uint16)
-    if values.dtype != np.uint8:
-        rows = values[::factor].astype(np.uint32)
+def area_sum(values: NDArray[Any], factor: int) -> NDArray[np.uint32]:
+    """Sum (h, w, c) uint8 or uint32 over cells of factor x factor; far edges may be partial."""
+    fits_16_bit = values.dtype == np.uint8 and factor <= 256
+    rows: NDArray[Any] = values[::factor].astype(np.uint16 if fits_16_bit else np.uint32)
     for i in range(1, factor):
         part = values[i::factor]
         rows[: len(part)] += part
@@ -49,7 +49,7 @@ def cell_mean(total: NDArray[np.uint32], h: int, w: int, factor: int) -> RGB:
     """Divide the sums over the cells of an (h, w) window by their sizes, rounded once."""
     rows, columns = _cell_sizes(h, factor), _cell_sizes(w, factor)
     area = (rows[:, None] * columns[None, :])[..., None]
-    return ((total + area // 2) // area).astype(np.uint8)
+    return np.asarray((total + area // 2) // area, np.uint8)
 
 
 def _cell_sizes(side: int, factor: int) -> NDArray[np.uint32]:
@@ -92,7 +92,7 @@ class CoarseLevels:
             for left in range(0, w, step):
                 n, m = min(step, h - top), min(step, w - left)
                 pixels = self._base_window((y + top, x + left, n, m), factor)
-                mean = cell_mean(area_sum(pixels, factor), *pixels.shape[:2], factor)
+                mean = cell_mean(area_sum(pixels, factor), pixels.shape[0], pixels.shape[1], factor)
                 out[top : top + n, left : left + m] = mean
         return out
 
@@ -125,7 +125,7 @@ class CoarseLevels:
         def fill(corner: tuple[int, int]) -> None:
             y, x = corner
             h, w = min(bh, height - y), min(bw, width - x)
-            total: NDArray[np.unsignedinteger] = self._read_base(y, x, h, w)
+            total: NDArray[Any] = self._read_base(y, x, h, w)
             done = 1
             for k, image in images.items():
                 factor = self.factors[k]

@@ -49,7 +49,7 @@ def _chunk_side(tile: int, side: int) -> int:
 
 def lazy_level(read: Read, index: int, level: Level) -> da.Array:
     """Return a level as a lazy (y, x, 3) uint8 array."""
-    return da.from_array(
+    array: da.Array = da.from_array(  # type: ignore[no-untyped-call]
         LevelArray(read, index, level.shape),
         chunks=(*chunk_shape(level), 3),
         # a name of its own: dask's caches must not mix up two slides or two openings
@@ -60,3 +60,4 @@ def lazy_level(read: Read, index: int, level: Level) -> da.Array:
         inline_array=True,
         meta=np.empty((0, 0, 0), np.uint8),
     )
+    return array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -24,6 +25,7 @@ _SUFFIXES = (
     ".czi", ".svslide", ".qptiff", ".dcm", ".dicom", ".png", ".jpeg", ".jpg", ".webp", ".bmp",
 )  # fmt: skip
 SYNTHESISED_TILE_PX = 512
+CHEAP_OVERVIEW_MEGAPIXELS = 100
 _SAMPLE_BYTES = 65536
 _N_SAMPLES = 16
 
@@ -70,7 +72,11 @@ class Slide:
         self._coarse = CoarseLevels(self._read_coarsest_native, info.levels[-1])
         self._levels = (*info.levels, *self._synthesised())
         self.metadata = dict(info.metadata)
-        self.warnings = info.warnings + _mpp_warnings(info.mpp, mpp)
+        self.warnings = (
+            *info.warnings,
+            *_mpp_warnings(info.mpp, mpp),
+            *_cost_warnings(info.levels[-1]),
+        )
 
     @cached_property
     def levels(self) -> tuple[da.Array, ...]:
@@ -96,9 +102,14 @@ class Slide:
         return self._backend.associated
 
     def block_shape(self, level: int) -> tuple[int, int]:
-        """Return the codec's tile shape (h, w) at a level; blocks aligned with it read fastest."""
+        """Return the shape (h, w) of blocks that read fastest when aligned with its multiples.
+
+        It is the codec's tile, or several of them where they are small, or part of one where it
+        is larger than a block should be (e.g. strips as wide as the slide); always 128 to 2,048.
+        """
         self._check_level(level)
-        return self._levels[level].tile
+        h, w = self._levels[level].tile
+        return _block_side(h), _block_side(w)
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
         """Read a window in px of ``level``; what lies outside the slide is white.
@@ -205,6 +216,19 @@ def _digest_file(digest: hashlib._Hash, file: Path) -> None:
         for offset in sorted({last * i // (_N_SAMPLES - 1) for i in range(_N_SAMPLES)}):
             stream.seek(offset)
             digest.update(stream.read(_SAMPLE_BYTES))
+
+
+def _block_side(tile: int) -> int:
+    if tile < 128:
+        return math.ceil(256 / tile) * tile
+    return tile if tile <= 2048 else 512
+
+
+def _cost_warnings(coarsest: Level) -> tuple[str, ...]:
+    megapixels = coarsest.shape[0] * coarsest.shape[1] / 1e6
+    if megapixels <= CHEAP_OVERVIEW_MEGAPIXELS:
+        return ()
+    return (f"the file stores no overview: the first display decodes all {megapixels:,.0f} Mpx",)
 
 
 def _mpp_warnings(

@@ -59,8 +59,15 @@ class SlideInfo:
 class Backend(Protocol):
     """A reader of one file. All methods may be called from several threads at once."""
 
-    info: SlideInfo
-    associated: Mapping[str, RGB]
+    @property
+    def info(self) -> SlideInfo:
+        """What the reader knows without decoding a pixel."""
+        ...
+
+    @property
+    def associated(self) -> Mapping[str, RGB]:
+        """Label, macro, thumbnail ...; decoded on item access."""
+        ...
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
         """Return the (h, w, 3) uint8 window; it lies inside the level and is not empty."""

@@ -67,6 +67,8 @@ def _open_tiff(path: Path, vendor: str | None) -> Backend:
     from napari_ood.slides.backends.openslide import OpenSlideBackend
     from napari_ood.slides.backends.tiff import open_tiff
 
+    if path.suffix.lower() == ".vsi":
+        raise SlideError("a .vsi keeps its slide in .ets files beside it; convert it to OME-TIFF")
     if vendor not in _FAST_TIFF_VENDORS:
         return OpenSlideBackend(path)
     try:

@@ -14,7 +14,7 @@ import numpy as np
 from napari_ood.errors import SlideError
 from napari_ood.slides.backends.base import RGB, Backend, LazyImages, Level, SlideInfo
 from napari_ood.slides.backends.openslide import OpenSlideBackend
-from napari_ood.slides.backends.pixels import to_rgb
+from napari_ood.slides.backends.pixels import Converter, to_rgb, white_value_note
 from napari_ood.slides.backends.tiff_meta import physical
 
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
@@ -142,7 +142,7 @@ class WsiDicomBackend:
     """Reads through wsidicom: 16-bit grey, JPEG-LS, RLE and other encodings."""
 
     def __init__(self, volumes: list[DicomFile], files: tuple[Path, ...]) -> None:
-        from wsidicom import WsiDicom
+        from wsidicom import WsiDicom  # type: ignore[import-untyped]
 
         try:
             self._slide = WsiDicom.open([file.path for file in volumes])
@@ -163,12 +163,15 @@ class WsiDicomBackend:
 
     def _describe(self, header: Any, files: tuple[Path, ...]) -> SlideInfo:
         shapes = [
-            Level((l.size.height, l.size.width), (l.tile_size.height, l.tile_size.width))
-            for l in self._levels
+            Level(
+                (level.size.height, level.size.width),
+                (level.tile_size.height, level.tile_size.width),
+            )
+            for level in self._levels
         ]
         pixel = self._levels[0].mpp
         bits = int(header.get("BitsStored") or 8)
-        note = (f"{bits}-bit pixels are shown as value x 255 / {2**bits - 1}",) if bits > 8 else ()
+        note = (white_value_note(np.dtype(np.uint16), 2**bits - 1),) if bits > 8 else ()
         return SlideInfo(
             format="DICOM WSI",
             reader="wsidicom",
@@ -185,7 +188,7 @@ class WsiDicomBackend:
         self._slide.close()
 
 
-def _converter(header: Any) -> Any:
+def _converter(header: Any) -> Converter:
     bits = int(header.get("BitsStored") or 8)
     top = float(2**bits - 1)
     is_inverted = header.get("PhotometricInterpretation") == "MONOCHROME1"

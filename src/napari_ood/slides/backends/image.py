@@ -81,7 +81,7 @@ def _open_image(path: Path, format_name: str) -> Any:
     plugins = {"JPEG": JpegImagePlugin.JpegImageFile, "PNG": PngImagePlugin.PngImageFile}
     try:
         if format_name in plugins:
-            return plugins[format_name](path)  # type: ignore[no-untyped-call]
+            return plugins[format_name](path)
         return Image.open(path, formats=[format_name])
     except Exception as error:
         raise SlideError(f"its {format_name} header is damaged ({error})") from error

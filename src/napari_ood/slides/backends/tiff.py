@@ -13,11 +13,11 @@ from napari_ood.errors import SlideError
 from napari_ood.slides.backends.base import RGB, LazyImages, Level, SlideInfo
 from napari_ood.slides.backends.cache import TileCache
 from napari_ood.slides.backends.files import PositionedFile
-from napari_ood.slides.backends.tiff_colour import page_converter, significant_bits
+from napari_ood.slides.backends.pixels import Converter, float_scale, to_rgb, white_value_note
+from napari_ood.slides.backends.tiff_colour import page_converter
 from napari_ood.slides.backends.tiff_layout import Layout, Page, tiff_layout
 from napari_ood.slides.backends.tiff_meta import (
     aperio_mpp,
-    ome_images,
     ome_mpp,
     parse_aperio,
     resolution_mpp,
@@ -48,20 +48,39 @@ class TiffBackend:
         try:
             with tifffile.TiffFile(path, _multifile=False) as tif:
                 layout = tiff_layout(tif)
-                self._pages = [self._reader(page) for page in layout.levels]
+                top, notes = self._white_value(layout)
+                self._pages = [
+                    self._reader(page, page_converter(page, top)) for page in layout.levels
+                ]
                 loaders = {
                     name: partial(_read_whole, page, path)
                     for name, page in layout.associated.items()
                 }
                 self._turn = _orientation(layout.levels[0])
-                self.info = _describe(path, layout, self._turn)
+                self.info = _describe(path, layout, self._turn, notes)
         except BaseException:
             self._file.close()
             raise
         self.associated = LazyImages(loaders)
 
-    def _reader(self, page: Page) -> TiffPageReader:
-        return TiffPageReader(page, self._file, self._cache, page_converter(page))
+    def _reader(self, page: Page, convert: Converter) -> TiffPageReader:
+        return TiffPageReader(page, self._file, self._cache, convert)
+
+    def _white_value(self, layout: Layout) -> tuple[float | None, tuple[str, ...]]:
+        """Return the value that means white, None for the page's own bits, and what to tell."""
+        base = layout.levels[0]
+        if base.dtype is None or base.dtype.itemsize == 1:
+            return None, ()
+        if base.dtype.kind == "f":
+            low, high = self._reader(layout.levels[-1], to_rgb).value_range()
+            top = float_scale(low, high)
+        elif (stated := to_float(layout.ome.get("SignificantBits"))) and stated <= 16:
+            top = 2**stated - 1
+        elif isinstance(base.bitspersample, int):
+            return None, (white_value_note(base.dtype, 2**base.bitspersample - 1),)
+        else:
+            return None, ()
+        return top, (white_value_note(base.dtype, top),)
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
         """Return the (h, w, 3) uint8 window of a level."""
@@ -104,7 +123,9 @@ def _read_whole(page: Page, path: Path) -> RGB:
         file.close()
 
 
-def _describe(path: Path, layout: Layout, turn: tuple[bool, bool, bool]) -> SlideInfo:
+def _describe(
+    path: Path, layout: Layout, turn: tuple[bool, bool, bool], notes: tuple[str, ...]
+) -> SlideInfo:
     base = layout.levels[0]
     transposed = turn[0]
     description = base.description
@@ -112,10 +133,9 @@ def _describe(path: Path, layout: Layout, turn: tuple[bool, bool, bool]) -> Slid
     mpp, name, metadata = resolution_mpp(base), "TIFF", dict(aperio)
     if aperio or description.startswith("Aperio"):
         mpp, name = aperio_mpp(aperio), "Aperio SVS"
-    elif layout.ome_index is not None:
-        image = ome_images(base.parent.pages.first.description)[layout.ome_index]
-        mpp, name = ome_mpp(image) or mpp, "OME-TIFF"
-        metadata = {key: value for key, value in image.items() if value}
+    elif layout.ome:
+        mpp, name = ome_mpp(layout.ome) or mpp, "OME-TIFF"
+        metadata = {key: value for key, value in layout.ome.items() if value}
     metadata |= {
         "tiff.compression": getattr(base.compression, "name", str(base.compression)),
         "tiff.photometric": getattr(base.photometric, "name", str(base.photometric)),
@@ -131,7 +151,7 @@ def _describe(path: Path, layout: Layout, turn: tuple[bool, bool, bool]) -> Slid
         vendor="aperio" if name == "Aperio SVS" else "generic",
         objective=to_float(aperio.get("AppMag")),
         metadata=metadata,
-        warnings=_warnings(base),
+        warnings=notes,
     )
 
 
@@ -142,13 +162,6 @@ def _level(page: Page, transposed: bool) -> Level:
     else:
         tile = (min(int(page.rowsperstrip), shape[0]), shape[1])
     return Level(shape[::-1], tile[::-1]) if transposed else Level(shape, tile)
-
-
-def _warnings(base: Page) -> tuple[str, ...]:
-    if base.dtype is not None and base.dtype.itemsize > 1:
-        bits = significant_bits(base)
-        return (f"{bits}-bit pixels are shown as value x 255 / {2**bits - 1}",)
-    return ()
 
 
 def open_tiff(path: Path) -> TiffBackend:

@@ -8,13 +8,12 @@ import numpy as np
 import tifffile
 
 from napari_ood.errors import SlideError
-from napari_ood.slides.backends.base import RGB
+from napari_ood.slides.backends.base import RGB, UnsupportedError
 from napari_ood.slides.backends.pixels import Converter, Samples, scale_to_uint8, to_rgb
 from napari_ood.slides.backends.pixels import ycbcr_to_rgb as _ycbcr_to_rgb
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _JPEG_OR_JP2K = frozenset({6, 7, 34892, 33007, 33003, 33004, 33005, 34712, 22610, 34925})
-_APERIO_J2K_YCBCR = 33003
 
 
 def page_converter(page: tifffile.TiffPage, top: float | None = None) -> Converter:
@@ -30,6 +29,7 @@ def page_converter(page: tifffile.TiffPage, top: float | None = None) -> Convert
     SlideError
         When the samples have no sensible reading as colour; the message says why.
     """
+    _check_codec(page)
     photometric, samples = int(page.photometric), int(page.samplesperpixel)
     if photometric == _PALETTE and samples == 1:
         return partial(_look_up, _palette(page))
@@ -37,7 +37,7 @@ def page_converter(page: tifffile.TiffPage, top: float | None = None) -> Convert
     n_colour = 1 if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
     if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR):
         name = getattr(page.photometric, "name", str(photometric))
-        raise SlideError(f"its colours are stored as {name}; export it as RGB")
+        raise UnsupportedError(f"its colours are stored as {name}; export it as RGB")
     if samples < n_colour or samples > n_colour + 1:
         raise SlideError(
             f"it stores {samples} channels per pixel without colours "
@@ -55,22 +55,25 @@ def page_converter(page: tifffile.TiffPage, top: float | None = None) -> Convert
     )
 
 
-def significant_bits(page: tifffile.TiffPage) -> int:
-    """Bits that carry the value: MaxSampleValue when the file states one, else BitsPerSample."""
-    bits = page.bitspersample
-    if not isinstance(bits, int):
-        raise SlideError(f"its channels differ in bits {bits}; export it as 8-bit RGB")
-    stated = page.tags.valueof(281)  # MaxSampleValue
-    value = stated[0] if isinstance(stated, tuple) and stated else stated
-    if bits > 8 and isinstance(value, int) and 255 <= value < 2**bits:
-        return value.bit_length()
-    return bits
+def _check_codec(page: tifffile.TiffPage) -> None:
+    code = int(page.compression)
+    name = getattr(page.compression, "name", str(code))
+    try:
+        if code != 1:
+            tifffile.TIFF.DECOMPRESSORS[code]
+    except KeyError as error:
+        raise UnsupportedError(f"its compression {name} has no decoder here") from error
+    if page.is_subsampled and code not in _JPEG_OR_JP2K:
+        raise UnsupportedError(f"it has subsampled colours with {name} compression")
 
 
 def _white_value(page: tifffile.TiffPage) -> float:
     kind = np.dtype(page.dtype).kind if page.dtype is not None else "?"
-    if kind in "ub" and significant_bits(page) <= 16:
-        return float(2 ** significant_bits(page) - 1)
+    bits = page.bitspersample
+    if not isinstance(bits, int):
+        raise SlideError(f"its channels differ in bits {bits}; export it as 8-bit RGB")
+    if kind in "ub" and bits <= 16:
+        return float(2**bits - 1)
     raise SlideError(
         f"its pixels are {page.dtype}, which has no fixed display range; export it as 8-bit RGB"
     )
@@ -89,11 +92,7 @@ def _convert(
     if samples.shape[2] != keep:
         samples = samples[..., :keep]
     if invert:
-        samples = (
-            np.asarray(top - samples, dtype=np.float64)
-            if samples.dtype == bool
-            else (samples.dtype.type(top) - samples)
-        )
+        samples = ~samples if samples.dtype == bool else samples.dtype.type(top) - samples
     if ycbcr:
         return _ycbcr_to_rgb(scale_to_uint8(samples, top))
     return to_rgb(samples, top, premultiplied=premultiplied)
@@ -104,9 +103,8 @@ def _palette(page: tifffile.TiffPage) -> RGB:
     if colormap is None:
         raise SlideError("its palette is missing: it is damaged")
     table = np.asarray(colormap, np.uint16).T
-    if table.size and table.max() > 255:  # some writers store 8-bit palettes
-        table = table >> 8
-    return np.ascontiguousarray(table, dtype=np.uint8)
+    is_16_bit = bool(table.size) and table.max() > 255  # some writers store 8-bit palettes
+    return np.ascontiguousarray(table >> 8 if is_16_bit else table, dtype=np.uint8)
 
 
 def _look_up(palette: RGB, samples: Samples) -> RGB:

@@ -9,6 +9,7 @@ from itertools import islice
 import tifffile
 
 from napari_ood.errors import SlideError
+from napari_ood.slides.backends.tiff_meta import ome_images
 
 MAX_PAGES = 1024
 MAX_SIDE = 2**31 - 1
@@ -17,11 +18,11 @@ Page = tifffile.TiffPage
 
 @dataclass(frozen=True)
 class Layout:
-    """The pages of a slide: ``levels`` finest first, ``associated`` by name."""
+    """The pages of a slide: ``levels`` finest first, ``associated`` by name, OME attributes."""
 
     levels: tuple[Page, ...]
     associated: dict[str, Page] = field(default_factory=dict)
-    ome_index: int | None = None
+    ome: dict[str, str] = field(default_factory=dict)
 
 
 def same_field(base: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -145,7 +146,8 @@ def _ome_layout(tif: tifffile.TiffFile) -> Layout | None:
     for index, other in enumerate(series):
         if index != main and sizes[index].keys() <= {"Y", "X", "S"}:
             associated[other.name or f"image {index}"] = _plane(other)
-    return Layout(tuple(levels), associated, ome_index=main)
+    images = ome_images(tif.pages.first.description)
+    return Layout(tuple(levels), associated, images[main] if main < len(images) else {})
 
 
 def _plane(series: tifffile.TiffPageSeries) -> Page:

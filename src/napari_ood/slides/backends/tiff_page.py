@@ -19,9 +19,10 @@ from napari_ood.errors import SlideError
 from napari_ood.slides.backends.base import RGB, Level
 from napari_ood.slides.backends.cache import TileCache
 from napari_ood.slides.backends.files import PositionedFile
-from napari_ood.slides.backends.pixels import Converter, Samples
+from napari_ood.slides.backends.pixels import Converter, Samples, ycbcr_to_rgb
 
 JPEG_CODES = frozenset({6, 7, 34892, 33007})
+APERIO_J2K_YCBCR = 33003
 MAX_SEGMENT_BYTES = 512 * 2**20
 DIRECT_SEGMENT_BYTES = 8 * 2**20
 _JPEG_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -125,6 +126,8 @@ class TiffPageReader:
             data = self._file.read_at(offset, count)
             self._check_size(data)
             decoded, _, _ = self._decode(data, segment, **self._keywords)
+            if self._compression == APERIO_J2K_YCBCR and not is_subsampled_j2k(data):
+                decoded = ycbcr_to_rgb(decoded)
             planes.append(decoded[0])
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
 
@@ -136,6 +139,20 @@ class TiffPageReader:
         size = encoded_size(data, self._compression)
         if size is not None and size[0] * size[1] > 4 * max(self.tile[0] * self.tile[1], 4096):
             raise SlideError(f"a tile claims to be {size[1]} x {size[0]} px: it is damaged")
+
+    def value_range(self) -> tuple[float, float]:
+        """Return the least and greatest value in (up to 64 evenly spread) tiles or strips."""
+        low, high = math.inf, -math.inf
+        for index in np.unique(np.linspace(0, self._n_segments - 1, 64).astype(int)):
+            if self._direct:
+                h, w = min(64, self.shape[0] % self.tile[0] or 64), min(self.tile[1], self.shape[1])
+                samples = self._direct_samples(int(index), 0, 0, h, w)
+            else:
+                samples = self._samples(int(index))
+            if samples is not None and np.isfinite(samples).any():
+                finite = samples[np.isfinite(samples)]
+                low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+        return low, high
 
     def _read_direct(self, y: int, x: int, h: int, w: int) -> RGB:
         """Cut rows out of huge uncompressed strips or tiles without reading the rest of them."""
@@ -183,6 +200,16 @@ def encoded_size(data: bytes, compression: int) -> tuple[int, int] | None:
         x1, y1, x0, y0 = struct.unpack(">IIII", data[8:24])
         return y1 - y0, x1 - x0
     return None
+
+
+def is_subsampled_j2k(data: bytes) -> bool:
+    """Tell from its SIZ marker whether a JPEG 2000 codestream has subsampled components.
+
+    OpenJPEG takes those, and only those, for YCbCr and converts them to RGB itself (ISO 15444-1,
+    A.5.1: after 38 + 4 bytes come 3 bytes per component, the last two are its subsampling).
+    """
+    n_components = int.from_bytes(data[40:42], "big")
+    return any(max(data[43 + 3 * i : 45 + 3 * i], default=1) > 1 for i in range(n_components))
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from zarr.storage import LocalStore, ZipStore
 
 from napari_ood.errors import SlideError
 from napari_ood.slides.backends.base import RGB, LazyImages, Level, SlideInfo
-from napari_ood.slides.backends.pixels import float_scale, to_rgb
+from napari_ood.slides.backends.pixels import float_scale, to_rgb, white_value_note
 from napari_ood.slides.backends.tiff_layout import same_field
 from napari_ood.slides.backends.tiff_meta import MPP, physical, to_um
 
 _MARKERS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _MAX_SCALE_PIXELS = 64_000_000
+_MAX_FINGERPRINT_CHUNKS = 256
 _UNITS = {
     "micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
     "picometer": "pm", "angstrom": "Å", "inch": "in",
@@ -61,10 +63,10 @@ class ZarrBackend:
             reader="zarr",
             levels=levels,
             mpp=_mpp(image, axes),
-            files=_fingerprint_files(path),
+            files=_fingerprint_files(path, group, image),
             vendor="generic",
             metadata={"ome.name": str(image.get("name", "")), "zarr.dtype": str(first.dtype)},
-            warnings=_warnings(first.dtype, self._top),
+            warnings=_notes(first.dtype, self._top),
         )
         self.associated = LazyImages({})
 
@@ -148,7 +150,7 @@ def _axes(image: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _arrays(group: zarr.Group, image: Mapping[str, Any], axes: tuple[str, ...]) -> list[Any]:
     """Return the arrays of the levels, finest first, without those of another shape."""
-    arrays = [group[str(dataset["path"])] for dataset in image["datasets"]]
+    arrays: list[Any] = [group[str(dataset["path"])] for dataset in image["datasets"]]
     if not {"y", "x"} <= set(axes) or any(len(a.shape) != len(axes) for a in arrays):
         raise SlideError(f"its axes are {''.join(axes)}; a slide needs y and x")
     names = {"z": "focal planes", "t": "time points"}
@@ -196,15 +198,20 @@ def _mpp(image: Mapping[str, Any], axes: tuple[str, ...]) -> MPP | None:
     return physical((sides[0], sides[1]))
 
 
-def _warnings(dtype: np.dtype[Any], top: float) -> tuple[str, ...]:
-    if dtype.itemsize == 1:
-        return ()
-    return (f"{dtype} pixels are shown as value x 255 / {top:g}",)
+def _notes(dtype: np.dtype[Any], top: float) -> tuple[str, ...]:
+    return () if dtype.itemsize == 1 else (white_value_note(dtype, top),)
 
 
-def _fingerprint_files(path: Path) -> tuple[Path, ...]:
-    """Return the metadata files and some chunks: a folder may hold a million files."""
+def _fingerprint_files(path: Path, group: zarr.Group, image: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return the metadata files and some of the coarsest level's chunks.
+
+    A folder may hold a million chunks: listing them all would take minutes.
+    """
     if path.is_file():
         return (path,)
-    metadata = sorted(f for marker in _MARKERS for f in path.glob(f"**/{marker}"))
-    return tuple(metadata)
+    home = path / group.path
+    levels = [home / str(dataset["path"]) for dataset in image["datasets"]]
+    metadata = [f / marker for f in (path, home, *levels) for marker in _MARKERS]
+    chunks = islice((f for f in levels[-1].rglob("*") if f.is_file()), _MAX_FINGERPRINT_CHUNKS)
+    found = {f for f in (*metadata, *chunks) if f.is_file()}
+    return tuple(sorted(found))
