@@ -81,7 +81,8 @@ class Heads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[B, M, C]`` for penultimate features ``[B, D]``."""
-        x = self.dropout(x).unsqueeze(1).expand(-1, len(self.weights[0]), -1)
+        # Dropout after the expansion: each head drops its own features, which keeps heads apart.
+        x = self.dropout(x.unsqueeze(1).expand(-1, len(self.weights[0]), -1))
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if i > 0:
                 x = torch.relu(x)

@@ -14,8 +14,8 @@ from torch.nn.functional import conv2d, interpolate, pad
 _HED = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 HED_TO_OD = _HED / _HED.norm(dim=1, keepdim=True)
 
-STAIN_SCALE, STAIN_SHIFT = 0.25, 0.04
-BRIGHTNESS, BLUR_SHARE, SCALE_SHARE, MAX_SCALE = 0.08, 0.25, 0.5, 0.1
+STAIN_SCALE, STAIN_SHIFT = 0.35, 0.06
+BRIGHTNESS, BLUR_SHARE, SCALE_SHARE, MAX_SCALE = 0.1, 0.25, 0.5, 0.1
 
 
 class Augmenter:

@@ -26,11 +26,12 @@ class TrainConfig:
     warmup : share of the steps in which the learning rate rises
     ema : decay of the exponential moving average of the weights, which is what is kept
     patience : stop after so many epochs without a better ensemble NLL on the held-out tiles
-    augment : strength of the augmentation, 0 = none, 1 = as published in the card
+    augment : strength of the augmentation, 0 = none, 1 = the default recipe
+    crop : train on crops of this side in px from around the centre, 0 = whole tiles; the held-out
+        tiles stay whole. Trunks that take any size learn the same filters in less time
     seed : of initialisation, order, augmentation, bootstrap
     precision : "fp32", "bf16", or "auto" (bf16 where the hardware computes in it)
     device : as ``napari_ood.models.resolve_device`` takes it
-    max_seconds : stop after the epoch that passes this; the schedule does not shrink
     """
 
     architecture: str = "timm:resnet18"
@@ -51,18 +52,14 @@ class TrainConfig:
     ema: float = 0.998
     patience: int = 1000
     augment: float = 1.0
+    crop: int = 0
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
-    max_seconds: float = float("inf")
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready settings, for the card; an unlimited time is left out."""
-        settings = asdict(self)
-        settings["blocks"] = [list(block) for block in self.blocks]
-        if self.max_seconds == float("inf"):
-            del settings["max_seconds"]
-        return settings
+        """JSON-ready settings, for the card."""
+        return {**asdict(self), "blocks": [list(block) for block in self.blocks]}
 
 
 @dataclass(frozen=True)

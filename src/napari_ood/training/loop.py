@@ -94,7 +94,7 @@ def train(
             if record.nll < best_nll:
                 best, best_nll = copy.deepcopy(run.averaged.state_dict()), record.nll
             stale = epoch - int(np.argmin([r.nll for r in history]))
-            if stale >= config.patience or record.seconds > config.max_seconds:
+            if stale >= config.patience:
                 break
         run.averaged.load_state_dict(best)
         temperature = fit_temperature(run.logits(val_images), torch.from_numpy(val_labels))
@@ -153,7 +153,8 @@ class _Training:
         return torch.cat(out)
 
     def _step(self, chosen: Tensor) -> float:
-        x = (self.augment(self.images[chosen]).to(self.device) - self._mean) / self._std
+        tiles = self._crop(self.images[chosen])
+        x = (self.augment(tiles).to(self.device) - self._mean) / self._std
         x = x.contiguous(memory_format=torch.channels_last)
         labels = self.labels[chosen].to(self.device)
         with self._autocast():
@@ -168,6 +169,16 @@ class _Training:
         self.schedule.step()
         self._average()
         return float(loss.detach())
+
+    def _crop(self, tiles: Tensor) -> Tensor:
+        """Cut the whole batch at one place, up to half the margin away from the centre."""
+        side, crop = tiles.shape[1], self.config.crop
+        if not crop or crop >= side:
+            return tiles
+        shift = (side - crop) // 4
+        low = (side - crop) // 2 - shift
+        y, x = torch.randint(low, low + 2 * shift + 1, (2,), generator=self.generator).tolist()
+        return tiles[:, y : y + crop, x : x + crop]
 
     @torch.no_grad()
     def _average(self) -> None:
