@@ -55,16 +55,15 @@ FIRST = TrainConfig(
     bootstrap=True,
     dropout=0.2,
     label_smoothing=0.05,
-    epochs=40,
+    epochs=30,
     batch_size=64,
     learning_rate=2e-3,
     weight_decay=0.05,
+    warmup=0.15,
     crop=64,
     seed=0,
 )
-SECOND = dataclasses.replace(
-    FIRST, crop=0, epochs=10, learning_rate=5e-4, warmup=0.1, seed=1, ema=0.998
-)
+SECOND = dataclasses.replace(FIRST, crop=0, epochs=6, learning_rate=6e-4, warmup=0.1, seed=1)
 
 
 def main() -> None:

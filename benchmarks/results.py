@@ -1,0 +1,226 @@
+"""Measure ``lymph-node-he`` on real tiles and write the tables of docs/results.md.
+
+    python benchmarks/results.py --data ../shared/data [--bundle FOLDER] [--write]
+
+In-distribution tiles are PatchCamelyon's validation split, which the recipe never opens. Without
+``--write`` the section is printed; with it, docs/results.md and the bundle's card are updated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_ood.evaluation.foreign import controls, read_manifest, resize
+from napari_ood.evaluation.handcrafted import colour_texture
+from napari_ood.evaluation.table import Outputs, Row, compare, id_metrics, markdown, ood_rows
+from napari_ood.models import Bundle, load_bundle
+from napari_ood.models.card import CONFIG
+from napari_ood.models.memory import reuse_freed_memory
+from napari_ood.scores import Mahalanobis
+from napari_ood.training import read_table, read_tiles
+from napari_ood.training.fit import balanced_sample
+
+REPO = Path(__file__).resolve().parents[1]
+RESULTS = REPO / "docs" / "results.md"
+BEGIN, END = "<!-- lymph-node-he: begin -->", "<!-- lymph-node-he: end -->"
+LOGIT_SCORES = ("msp", "entropy", "disagreement", "maxlogit", "energy")
+BASELINE = "colour + texture, Mahalanobis"
+BASELINE_TRAIN_TILES, N_CONTROL = 2000, 600
+
+
+def main() -> None:
+    """Run the network once over all tiles, then compute every table."""
+    options = _options()
+    reuse_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    bundle = load_bundle(options.bundle)
+    card, reference = bundle.card, bundle.require_reference()
+    table = read_table(options.data / "pcam" / "labels.csv", card.classes)
+    valid, train = table.split("valid"), table.split("train")
+    inside_tiles = read_tiles(valid.paths, card.tile_size)
+    foreign = read_manifest(options.data / "ood" / "manifest.csv", card.tile_size, card.mpp)
+    foreign |= _lc25000(options.data / "lc25000", card.tile_size)
+    sample = np.random.default_rng(0).choice(len(inside_tiles), N_CONTROL, replace=False)
+    changed = controls(inside_tiles[np.sort(sample)])
+
+    network = bundle.network("cpu")
+    inside = _run(network, inside_tiles)
+    scores = [*LOGIT_SCORES, *_feature_scores(bundle)]
+    rows = ood_rows(reference, inside, {n: _run(network, t) for n, t in foreign.items()}, scores)
+    control_rows = ood_rows(
+        reference, inside, {n: _run(network, t) for n, t in changed.items()}, scores
+    )
+    kept = balanced_sample(train.labels, BASELINE_TRAIN_TILES, np.random.default_rng(0))
+    train_tiles = read_tiles([train.paths[i] for i in kept], card.tile_size)
+    baseline = _Baseline(train_tiles, train.labels[kept], inside_tiles)
+    rows += [baseline.row(name, tiles) for name, tiles in foreign.items()]
+    control_rows += [baseline.row(name, tiles) for name, tiles in changed.items()]
+
+    quality = id_metrics(inside.logits, valid.labels, card.temperature)
+    flagged = _share_flagged(bundle, inside)
+    text = _section(bundle, quality, flagged, rows, control_rows)
+    print(text)
+    if options.json is not None:
+        everything = [dataclasses.asdict(row) for row in [*rows, *control_rows]]
+        report = {"id": quality, "flagged": flagged, "rows": everything}
+        options.json.write_text(json.dumps(report, indent=1), "utf-8")
+    if options.write:
+        _write_section(text)
+        _write_card(bundle, quality, flagged, rows)
+
+
+class _Baseline:
+    """Mahalanobis distance on colour and texture statistics, fitted to training tiles."""
+
+    def __init__(self, train: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> None:
+        features = colour_texture(train)
+        # Statistics have different units; distances don't care, but shrinkage does.
+        self.mean, self.std = features.mean(axis=0), features.std(axis=0) + 1e-6
+        self.detector = Mahalanobis.fit(self._scaled(features), labels)
+        self.inside = self.detector.score(self._scaled(colour_texture(inside)))
+
+    def row(self, name: str, tiles: np.ndarray) -> Row:
+        outside = self.detector.score(self._scaled(colour_texture(tiles)))
+        return compare(name, BASELINE, self.inside, outside)
+
+    def _scaled(self, features: np.ndarray) -> np.ndarray:
+        return (features - self.mean) / self.std
+
+
+def _run(network: torch.nn.Module, tiles: np.ndarray) -> Outputs:
+    parts = []
+    with torch.inference_mode():
+        for batch in torch.from_numpy(tiles).split(256):
+            parts.append([out.numpy() for out in network(batch)])
+    logits, features = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Outputs(logits, features)
+
+
+def _feature_scores(bundle: Bundle) -> list[str]:
+    blocks = [block.name for block in bundle.card.blocks]
+    early = [name for name in blocks if name != "penultimate"]
+    combined = ["+".join(early[:n]) for n in range(2, len(early) + 1)] + ["+".join(blocks)]
+    names = list(dict.fromkeys([*blocks, *combined]))
+    return [f"{method}@{name}" for method in ("mahalanobis", "mahalanobis++") for name in names]
+
+
+def _lc25000(folder: Path, tile: int) -> dict[str, np.ndarray]:
+    if not (folder / "labels.csv").is_file():
+        return {}
+    table = read_table(folder / "labels.csv").split("test")
+    images = resize(read_tiles(table.paths, 224), tile)
+    return {f"LC25000 {name}": images[table.labels == i] for i, name in enumerate(table.classes)}
+
+
+def _share_flagged(bundle: Bundle, inside: Outputs) -> dict[str, float]:
+    """Share of test tiles above the bundle's own threshold, which should be 5 %."""
+    reference = bundle.require_reference()
+    shares = {}
+    for kind, score in bundle.card.scores.items():
+        values = reference.score(score, inside.logits, inside.features)
+        shares[kind] = float((values > reference.quantile(score, 0.95)).mean())
+    return shares
+
+
+def _section(
+    bundle: Bundle,
+    quality: dict[str, float | None],
+    flagged: dict[str, float],
+    rows: list[Row],
+    control_rows: list[Row],
+) -> str:
+    sizes = {row.set: row.n_ood for row in rows}
+    counts = ", ".join(f"{name} {n}" for name, n in sizes.items())
+    versions = ", ".join(f"{p} {version(p)}" for p in ("torch", "timm", "scikit-learn", "numpy"))
+    held = bundle.card.training.get("held_out", {})
+    return f"""{BEGIN}
+## lymph-node-he
+
+Made by `python benchmarks/results.py --data ../shared/data --write` (Python
+{platform.python_version()}, {versions}, CPU, float32; seed 0). Bundle trained by
+`python training/recipes/lymph_node_he.py`, seed {bundle.card.training["last_stage"]["seed"]};
+weights sha256 `{bundle.hashes["model.safetensors"][:16]}…`.
+
+**In distribution**: PatchCamelyon `valid`, {quality["n"]} tiles, never seen in training nor for any
+choice of epoch or temperature.
+
+| | AUROC | accuracy | ECE | NLL |
+|---|---|---|---|---|
+| PCam valid | {quality["auroc"]:.3f} | {quality["accuracy"]:.3f} | {quality["ece"]:.3f} | \
+{quality["nll"]:.3f} |
+| held out of train at random (same slides as training) | {held.get("auroc", float("nan")):.3f} | \
+{held.get("accuracy", float("nan")):.3f} | | {held.get("nll", float("nan")):.3f} |
+
+The bundle's own thresholds keep 95 % of the held-out tiles; on PCam valid they flag
+{flagged["uncertainty"]:.1%} (`{bundle.card.scores["uncertainty"]}`) and {flagged["ood"]:.1%}
+(`{bundle.card.scores["ood"]}`).
+
+**Out of distribution**, against PCam valid. All tiles {bundle.card.tile_size} px; images whose mpp
+is known are brought to {bundle.card.mpp} µm/px, the LC25000 test split is resized from 224 px as a
+whole; what was resampled is compressed again (JPEG 75, 4:2:0). Tiles: {counts}. Higher AUROC is
+better, lower FPR95 (share of foreign tiles kept when 95 % of PCam valid is kept) is better; the
+95 % intervals of the AUROCs (tiles resampled) are in what `--json FILE` writes.
+
+{markdown(rows, "auroc")}
+
+{markdown(rows, "fpr95")}
+
+**Controls**: {control_rows[0].n_ood} tiles of PCam valid, changed in ways that leave the tissue as
+it is, against PCam valid. 0.5 means that the score does not see the change; far above it, that it
+sees appearance rather than tissue.
+
+{markdown(control_rows, "auroc")}
+{END}
+"""
+
+
+def _write_section(text: str) -> None:
+    old = RESULTS.read_text("utf-8") if RESULTS.is_file() else "# Results\n"
+    before, begin, rest = old.partition(BEGIN)
+    after = rest.partition(END)[2].lstrip("\n") if begin else ""
+    gap = "" if before.endswith("\n\n") else "\n"
+    RESULTS.write_text(before + gap + text + ("\n" + after if after else ""), "utf-8")
+
+
+def _write_card(
+    bundle: Bundle,
+    quality: dict[str, float | None],
+    flagged: dict[str, float],
+    rows: list[Row],
+) -> None:
+    ood = bundle.card.scores["ood"]
+    results = {
+        "pcam_valid": {k: v if v is None else round(v, 4) for k, v in quality.items()},
+        "flagged_on_pcam_valid": {k: round(v, 4) for k, v in flagged.items()},
+        "ood_against_pcam_valid": {
+            row.set: {"n": row.n_ood, "auroc": round(row.auroc, 4), "fpr95": round(row.fpr95, 4)}
+            for row in rows
+            if row.score == ood
+        },
+    }
+    config = dataclasses.replace(bundle.card, results=results).to_config()
+    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
+    (bundle.path / CONFIG).write_text(text + "\n", "utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure lymph-node-he on real tiles.")
+    parser.add_argument("--data", type=Path, default=REPO.parent / "shared" / "data")
+    parser.add_argument("--bundle", default="lymph-node-he", help="name or folder")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write every row with its interval here")
+    parser.add_argument("--write", action="store_true", help="update docs/results.md and the card")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
