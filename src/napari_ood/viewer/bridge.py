@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -16,6 +17,7 @@ from napari.layers import Layer, Shapes
 from napari.utils.notifications import show_error
 
 from napari_ood.errors import SlideError
+from napari_ood.slides import open_slide
 from napari_ood.viewer import layers as ood_layers
 from napari_ood.viewer.geometry import (
     cell_at,
@@ -25,8 +27,8 @@ from napari_ood.viewer.geometry import (
     region_of_view,
 )
 from napari_ood.viewer.job import Box
-from napari_ood.viewer.maps import Maps, Overlay
-from napari_ood.viewer.session import Phase, Scope, Session, State
+from napari_ood.viewer.maps import Maps
+from napari_ood.viewer.session import Scope, Session, State
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -59,12 +61,11 @@ class Bridge:
 
     # ---------------------------------------------------------------- commands of the docks
 
-    def run(self) -> None:
-        """Start a run on the chosen scope; says why when that cannot be."""
+    def run(self) -> bool:
+        """Start a run on the chosen scope, or say why that cannot be; whether it was started."""
         scope = self.session.state.scope
         if scope is Scope.SLIDE:
-            self.session.start(None)
-            return
+            return self.session.start(None)
         region = self.region_of(scope)
         if region is None:
             show_error(
@@ -72,8 +73,8 @@ class Bridge:
                 if scope is Scope.VIEW
                 else "Draw or select a shape on the slide first (New shapes layer)."
             )
-            return
-        self.session.start(region)
+            return False
+        return self.session.start(region)
 
     def region_of(self, scope: Scope) -> Box | None:
         """Level-0 box of a scope, clipped to the slide; None for the whole slide or nothing."""
@@ -101,14 +102,6 @@ class Bridge:
         chosen = max(layer.selected_data, default=len(layer.data) - 1)
         return np.array([layer.data_to_world(point) for point in layer.data[chosen]])
 
-    def shape_is_box(self) -> bool:
-        """Whether the chosen shape is a rectangle, which its bounding box describes in full."""
-        layer = self._shapes_layer()
-        if layer is None:
-            return True
-        chosen = max(layer.selected_data, default=len(layer.data) - 1)
-        return bool(layer.shape_type[chosen] == "rectangle")
-
     def _shapes_layer(self) -> Shapes | None:
         viewer = self.viewer
         if viewer is None:
@@ -133,6 +126,25 @@ class Bridge:
             )
         viewer.fit_to_view()
 
+    def locate(self, path: Path) -> None:
+        """Give a run whose slide was not found its slide, if it is the right one."""
+        maps, viewer = self.session.state.maps, self.viewer
+        if maps is None or viewer is None:
+            return
+        try:
+            slide = open_slide(path, mpp=maps.mpp)
+        except SlideError as error:
+            show_error(str(error))
+            return
+        if slide.fingerprint() != maps.slide_record["fingerprint"]:
+            show_error(f"{path.name} is not the slide of this run: its contents differ.")
+            return
+        for layer in self._layers_of(maps):
+            layer.metadata = {**layer.metadata, ood_layers.SLIDE_KEY: slide}
+        self.session.assign(maps, slide)
+        with self._selection_kept():
+            viewer.layers.insert(0, ood_layers.make_layer(ood_layers.slide_layer_data(slide)))
+
     # ---------------------------------------------------------------- viewer → session
 
     def _on_inserted(self, event: Event) -> None:
@@ -153,6 +165,8 @@ class Bridge:
             self.session.show(layer.metadata[ood_layers.SLIDE_KEY], maps)
         if layer.visible:
             self.session.set_overlay(ood_layers.overlay_of(layer))
+        if self.session.state.bundle is None and maps.bundle is not None:
+            self.session.use_bundle(maps.bundle)
 
     def _show_scale_bar(self) -> None:
         if self.viewer is not None:
@@ -216,7 +230,7 @@ class Bridge:
                 self._replace_slides(new, old)
             if new.differs(old, "results"):
                 self._replace_maps(new, old)
-            if new.differs(old, "results", "overlay", "opacity", "slide"):
+            if new.differs(old, "results", "overlay", "opacities", "slide"):
                 self._show_overlay(new)
 
     def _replace_slides(self, new: State, old: State) -> None:
@@ -261,7 +275,8 @@ class Bridge:
             for layer in self._layers_of(result.maps):
                 overlay = ood_layers.overlay_of(layer)
                 layer.visible = overlay is state.overlay
-                layer.opacity = state.opacity * ood_layers.BASE_OPACITY[overlay]
+                if overlay is not None:
+                    layer.opacity = state.opacities[overlay]
 
     # ---------------------------------------------------------------- helpers
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ood.errors import OodError
+from napari_ood.viewer.llvm import load_triton_apart
 from napari_ood.viewer.maps import Maps
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ class Job:
             self.error = f"The run failed: {type(error).__name__}: {error}"
 
     def _run_slide(self) -> None:
-        from napari_ood.inference import run_slide  # loads torch, in this thread only
+        from napari_ood.inference import run_slide
 
+        load_triton_apart()  # run_slide loads torch, in this thread
         request = self.request
         run = run_slide(
             request.slide,
@@ -122,7 +124,7 @@ class Job:
 
         run = open_run(self.request.out)
         if self.maps is None:
-            maps = Maps.of_run(run, self.request.bundle, self.request.slide.mpp)
+            maps = Maps.of_run(run, self.request.bundle)
             self.maps = maps
         else:
             self.maps.fill_from(run)

@@ -11,7 +11,7 @@ from napari.utils.colormaps import Colormap, DirectLabelColormap
 
 from napari_ood.viewer import colors
 from napari_ood.viewer.geometry import map_placement, slide_placement
-from napari_ood.viewer.maps import NO_TILE, Maps, Overlay
+from napari_ood.viewer.maps import NO_TILE, OPACITIES, Maps, Overlay
 
 if TYPE_CHECKING:
     from napari.types import LayerData
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 SLIDE_KEY = "napari-ood slide"
 MAPS_KEY = "napari-ood maps"
 OVERLAY_KEY = "napari-ood overlay"
-
-BASE_OPACITY = {Overlay.PREDICTION: 0.45, Overlay.UNCERTAINTY: 0.9, Overlay.OOD: 0.9}
-"""Opacity that each overlay starts with; scores also have opacity in their colormaps."""
 
 TITLES = {
     Overlay.PREDICTION: "Prediction",
@@ -74,7 +71,7 @@ def _overlay(
     options: dict[str, Any] = {
         "name": f"{TITLES[overlay]} · {name}",
         "visible": visible,
-        "opacity": BASE_OPACITY[overlay],
+        "opacity": OPACITIES[overlay],
         "blending": "translucent_no_depth",
         "metadata": {SLIDE_KEY: slide, MAPS_KEY: maps, OVERLAY_KEY: overlay},
         **_placed(map_placement(maps.grid, maps.mpp)),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,11 @@ class Overlay(StrEnum):
     UNCERTAINTY = "uncertainty"
     OOD = "ood"
 
+
+OPACITIES: Mapping[Overlay, float] = MappingProxyType(
+    {Overlay.PREDICTION: 0.45, Overlay.UNCERTAINTY: 0.9, Overlay.OOD: 0.9}
+)
+"""Opacity that each overlay starts with; scores also have opacity in their colormaps."""
 
 SCORED = (Overlay.UNCERTAINTY, Overlay.OOD)
 
@@ -90,6 +95,8 @@ class Maps:
     classes, colors : names and ``"#RRGGBB"`` per class
     prediction : (rows, cols) uint16, class + 1, 0 where no tile
     probability, uncertainty, ood : (rows, cols) float32, NaN where no tile
+    bundle : what made the run; None when it is not at hand
+    slide_record : what the run recorded of its slide (path, name, mpp, fingerprint)
     scales : colour scale per overlay; no entry where the bundle cannot give that score
     """
 
@@ -98,16 +105,18 @@ class Maps:
         grid: TileGrid,
         mpp: Pair | None,
         card: Card,
-        reference: Reference | None,
+        bundle: Bundle | None,
         path: Path | None = None,
+        slide_record: Mapping[str, Any] | None = None,
     ) -> None:
-        self.grid, self.mpp, self.path = grid, mpp, path
+        self.grid, self.mpp, self.path, self.bundle = grid, mpp, path, bundle
+        self.slide_record = dict(slide_record or {})
         self.shape = (grid.rows, grid.cols)
         self.classes = tuple(card.classes)
         self.colors = tuple(card.colors)
         self._temperature = card.temperature
-        self._reference = reference
-        self.scales: Mapping[Overlay, Scale] = MappingProxyType(_scales(card, reference))
+        self._reference = bundle.reference if bundle is not None else None
+        self.scales: Mapping[Overlay, Scale] = MappingProxyType(_scales(card, self._reference))
         self.prediction = np.full(self.shape, NO_TILE, np.uint16)
         self.probability = np.full(self.shape, np.nan, np.float32)
         self.uncertainty = np.full(self.shape, np.nan, np.float32)
@@ -115,9 +124,15 @@ class Maps:
         self._dirty = False
 
     @classmethod
-    def of_run(cls, run: Run, bundle: Bundle, mpp: Pair | None) -> Maps:
-        """Maps of the finished tiles of a stored run."""
-        maps = cls(run.grid, mpp, bundle.card, bundle.reference, run.path)
+    def of_run(cls, run: Run, bundle: Bundle | None) -> Maps:
+        """Maps of the finished tiles of a stored run.
+
+        Without its bundle a run still has its prediction and the scores that need logits only.
+        """
+        record = run.provenance["slide"]
+        mpp = (record["mpp"][0], record["mpp"][1]) if record["mpp"] else None
+        card = bundle.card if bundle is not None else run.card
+        maps = cls(run.grid, mpp, card, bundle, run.path, record)
         maps.fill_from(run)
         return maps
 

@@ -115,6 +115,4 @@ def card_html(card: Card) -> str:
         ("OOD", card.scores.get("ood", "")),
         ("Citation", card.citation),
     ]
-    return "".join(
-        f"<p><b>{escape(name)}</b><br>{escape(text)}</p>" for name, text in rows if text
-    )
+    return "".join(f"<p><b>{escape(name)}</b><br>{escape(text)}</p>" for name, text in rows if text)

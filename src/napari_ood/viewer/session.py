@@ -8,9 +8,9 @@ the GUI's; the run itself works in a :class:`~napari_ood.viewer.job.Job`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from psygnal import Signal
 from napari_ood.errors import OodError, SlideError
 from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.job import Job, Request
-from napari_ood.viewer.maps import Maps, Overlay, Readout
+from napari_ood.viewer.maps import OPACITIES, Maps, Overlay, Readout
 from napari_ood.viewer.output import Output, choose_output
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class State:
     outcome: str = ""
     results: tuple[Result, ...] = ()
     overlay: Overlay | None = Overlay.OOD
-    opacity: float = 1.0
+    opacities: Mapping[Overlay, float] = field(default_factory=lambda: OPACITIES)
     readout: Readout | None = None
 
     @property
@@ -172,8 +172,12 @@ class Session:
         from napari_ood.models import load_bundle
 
         with self._reporting():
-            self._update(bundle=load_bundle(name))
-            self._plan()
+            self.use_bundle(load_bundle(name))
+
+    def use_bundle(self, bundle: Bundle) -> None:
+        """Work with this bundle."""
+        self._update(bundle=bundle)
+        self._plan()
 
     def set_scope(self, scope: Scope) -> None:
         """Choose which part of the slide the next run covers."""
@@ -252,11 +256,14 @@ class Session:
             self._finish(job)
         return alive
 
-    def shutdown(self, timeout: float = 10.0) -> None:
-        """Stop a run and wait for its thread: for the end of the viewer or the program."""
-        self.cancel()
-        if self._job is not None and self._job.wait(timeout):
-            self.poll()
+    def abandon(self, *_: object) -> None:
+        """Stop a run without telling anyone: for when the window and all views are gone."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the run's thread has ended; whether it has. For scripts and tests."""
+        return self._job is None or self._job.wait(timeout)
 
     def _take_over(self, job: Job) -> None:
         known = any(s is job.request.slide for s in self.state.slides)
@@ -294,8 +301,15 @@ class Session:
         self._update(overlay=overlay)
 
     def set_opacity(self, opacity: float) -> None:
-        """Opacity of the overlays, 0 to 1, times what each is drawn with."""
-        self._update(opacity=min(max(opacity, 0.0), 1.0))
+        """Opacity of the visible overlay, 0 to 1; each keeps its own."""
+        overlay = self.state.overlay
+        if overlay is not None and opacity != self.state.opacities[overlay]:
+            self._update(opacities={**self.state.opacities, overlay: min(max(opacity, 0.0), 1.0)})
+
+    def assign(self, maps: Maps, slide: Slide) -> None:
+        """Give maps whose slide was not found the slide they belong to."""
+        results = tuple(Result(slide, r.maps) if r.maps is maps else r for r in self.state.results)
+        self._update(results=results)
 
     def point_at(self, readout: Readout | None) -> None:
         """Say what lies under the cursor."""

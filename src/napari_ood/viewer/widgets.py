@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QRectF, QSize, Qt, Signal
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QFont, QImage, QPainter, QPaintEvent, QPen, QPixmap, QPolygonF
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 SWATCH_PX = 12
 BAR_HEIGHT_PX = 14
+MARKER_PX = 8
 TISSUE = "#e6bcd2"
 """Pink under the colour bar: the maps are translucent, so it shows them as they look on tissue."""
 
@@ -144,7 +145,7 @@ class ColorBar(QWidget):
 
     def sizeHint(self) -> QSize:
         """Height of bar, mark and two lines of text."""
-        return QSize(200, BAR_HEIGHT_PX + 8 + 2 * self.fontMetrics().height())
+        return QSize(200, MARKER_PX + BAR_HEIGHT_PX + 6 + 2 * self.fontMetrics().height())
 
     minimumSizeHint = sizeHint
 
@@ -152,7 +153,7 @@ class ColorBar(QWidget):
         """Draw bar, ticks and words."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        bar = QRectF(1, 8, self.width() - 2, BAR_HEIGHT_PX)
+        bar = QRectF(1, MARKER_PX, self.width() - 2, BAR_HEIGHT_PX)
         painter.drawImage(bar, self._image)
         painter.setPen(QPen(self.palette().windowText().color(), 1))
         self._draw_ticks(painter, bar)
@@ -169,7 +170,7 @@ class ColorBar(QWidget):
         left, centre, right = (
             Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignHCenter, Qt.AlignmentFlag.AlignRight
         )  # fmt: skip
-        numbers = QRectF(0, bar.bottom() + 2, self.width(), line)
+        numbers = QRectF(0, bar.bottom() + 3, self.width(), line + 1)
         for align, number in ((left, self._low), (centre, middle), (right, self._high)):
             painter.drawText(numbers, align, f"{number:.3g}")
         words = numbers.translated(0, line)
@@ -182,13 +183,7 @@ class ColorBar(QWidget):
         x = bar.left() + min(max(share, 0.0), 1.0) * bar.width()
         painter.setBrush(self.palette().windowText())
         corners = [(x - 5, 0.0), (x + 5, 0.0), (x, bar.top())]
-        painter.drawPolygon(QPolygonF([_point(*corner) for corner in corners]))
-
-
-def _point(x: float, y: float):  # noqa: ANN202 - QPointF, whose stubs differ between bindings
-    from qtpy.QtCore import QPointF
-
-    return QPointF(x, y)
+        painter.drawPolygon(QPolygonF([QPointF(*corner) for corner in corners]))
 
 
 def _bar_image(table: NDArray[np.float32]) -> QImage:

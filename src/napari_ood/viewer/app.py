@@ -1,0 +1,97 @@
+"""napari with slides, runs and the dock: what the command line opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import napari
+
+from napari_ood.errors import RunError
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+    from napari_ood.viewer.dock_ood import OodDock
+
+PLUGIN = "napari-ood"
+DOCK = "OOD"
+RUN_SUFFIX = ".ood.zarr"
+WINDOW_PX = (1600, 1000)
+SETTLE_MS = 200
+
+
+def new_window(show: bool = True) -> Viewer:
+    """A napari window with the dock open."""
+    viewer = napari.Viewer(title="napari-ood", show=show)
+    viewer.window.resize(*WINDOW_PX)
+    open_dock(viewer)
+    return viewer
+
+
+def open_dock(viewer: Viewer) -> OodDock:
+    """Open the dock *OOD* in a viewer, or give the one that is open."""
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+    return dock  # type: ignore[no-any-return]
+
+
+def open_in_napari(paths: Iterable[str | Path], block: bool = True) -> Viewer:
+    """Open slides and runs in a new window.
+
+    Parameters
+    ----------
+    paths : slides (files or folders) and runs (``*.ood.zarr``)
+    block : wait until the window is closed
+    """
+    viewer = new_window()
+    for path in paths:
+        viewer.open(Path(path), plugin=PLUGIN)
+    if block:
+        napari.run()
+    return viewer
+
+
+def demo_window(out: str | Path, show: bool = True) -> Path:
+    """Open the demo's run in a window and write a picture of the whole window.
+
+    Parameters
+    ----------
+    out : the demo's folder, with one run in it; ``screenshot.png`` is written beside it
+    show : leave the window open until the user closes it, else close it at once
+
+    Returns
+    -------
+    Path
+        The picture.
+
+    Raises
+    ------
+    RunError
+        If there is no run in ``out``.
+    """
+    folder = Path(out)
+    runs = sorted(folder.glob(f"*{RUN_SUFFIX}"))
+    if not runs:
+        raise RunError(f"{folder} holds no run to show: run napari-ood demo first")
+    viewer = open_in_napari(runs[:1], block=False)
+    picture = folder / "screenshot.png"
+    save_window(viewer, picture)
+    if show:
+        napari.run()
+    else:
+        viewer.close()
+    return picture
+
+
+def save_window(viewer: Viewer, path: Path) -> None:
+    """Write a PNG of the whole window as soon as it has been drawn."""
+    settle()
+    viewer.window.screenshot(str(path), flash=False, canvas_only=False)
+
+
+def settle(milliseconds: int = SETTLE_MS) -> None:
+    """Let Qt lay out and draw everything that is due."""
+    from qtpy.QtTest import QTest
+
+    QTest.qWait(milliseconds)

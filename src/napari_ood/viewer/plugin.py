@@ -1,0 +1,102 @@
+"""What ``napari.yaml`` names: readers, samples, the dock. Imports nothing heavy itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_ood.errors import OodError
+
+if TYPE_CHECKING:
+    from napari.types import LayerData
+
+
+RUN_SUFFIX = ".ood.zarr"
+NOTHING: list[LayerData] = [(None,)]  # type: ignore[list-item]
+"""napari's way to say that a file was taken but gives no layer."""
+
+PathOrPaths = str | Sequence[str]
+Reader = Callable[[PathOrPaths], "list[LayerData]"]
+
+
+def get_reader(path: PathOrPaths) -> Reader | None:
+    """Reader for a slide or a run; None for what this plugin leaves to others.
+
+    A stack of several files is left to others: a slide is one file or one folder.
+    """
+    if not isinstance(path, str):
+        if len(path) != 1:
+            return None
+        path = path[0]
+    if path.lower().endswith(RUN_SUFFIX):
+        return read_run
+    folder = Path(path)
+    if folder.is_dir() and not _is_slide_folder(folder):
+        return None
+    return read_slide
+
+
+def _is_slide_folder(folder: Path) -> bool:
+    """Whether a folder is an OME-Zarr or holds DICOM files; looks at few names, decodes nothing."""
+    if folder.suffix.lower() == ".zarr" or any((folder / n).is_file() for n in ZARR_FILES):
+        return True
+    return any(is_dicom(file) for file in sorted(folder.iterdir())[:N_LOOKED_AT])
+
+
+ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup")
+N_LOOKED_AT = 8
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file has the mark that DICOM files carry at byte 128."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def read_slide(path: PathOrPaths) -> list[LayerData]:
+    """Layer of a slide; what cannot be opened is told in one notification."""
+    from napari_ood.slides import open_slide
+    from napari_ood.viewer.layers import slide_layer_data
+
+    _follow_current_viewer()
+    try:
+        return [slide_layer_data(open_slide(_one(path)))]
+    except OodError as error:
+        return _refused(error)
+
+
+def read_run(path: PathOrPaths) -> list[LayerData]:
+    """Layers of a stored run: its slide where that is found, and the overlays on it."""
+    from napari_ood.viewer.restore import run_layer_data
+
+    _follow_current_viewer()
+    try:
+        return run_layer_data(Path(_one(path)))
+    except OodError as error:
+        return _refused(error)
+
+
+def _one(path: PathOrPaths) -> str:
+    return path if isinstance(path, str) else path[0]
+
+
+def _refused(error: OodError) -> list[LayerData]:
+    from napari.utils.notifications import show_error
+
+    show_error(str(error))
+    return NOTHING
+
+
+def _follow_current_viewer() -> None:
+    """Tie a session to the viewer that a file is opened in: it turns the scale bar on, say."""
+    import napari
+
+    from napari_ood.viewer.bridge import bridge_of
+
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        bridge_of(viewer)

@@ -1,0 +1,129 @@
+"""The dock's section about the results: which overlay, its legend, the tile under the cursor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider
+from superqt.utils import signals_blocked
+
+from napari_ood.viewer import colors
+from napari_ood.viewer.maps import SCORED, Maps, Overlay, Readout
+from napari_ood.viewer.widgets import ClassLegend, ColorBar, Section, Segmented, text_label
+
+if TYPE_CHECKING:
+    from napari_ood.viewer.session import State
+
+CHOICES = (
+    (Overlay.OOD, "OOD"),
+    (Overlay.UNCERTAINTY, "Uncertainty"),
+    (Overlay.PREDICTION, "Prediction"),
+    (None, "None"),
+)
+WORDS = {Overlay.OOD: ("familiar", "foreign"), Overlay.UNCERTAINTY: ("sure", "unsure")}
+RAMPS = {Overlay.OOD: colors.OOD, Overlay.UNCERTAINTY: colors.UNCERTAINTY}
+QUESTIONS = {
+    Overlay.OOD: "Is this foreign to the model? Compared with the tiles it was trained on.",
+    Overlay.UNCERTAINTY: "Will the model be wrong? How little its answer is settled.",
+    Overlay.PREDICTION: "What does the model say? The most probable class of each tile.",
+    None: "The slide alone.",
+}
+MARK = "Mark: 5 % of in-distribution tiles lie to its right."
+POINT = "Point at a tile to read its values."
+OPACITY_STEPS = 100
+
+
+class ResultsSection(Section):
+    """Shows the maps of the chosen slide; tells by signals what the user asks for."""
+
+    overlay_chosen = Signal(object)  # Overlay or None
+    opacity_chosen = Signal(float)
+
+    def __init__(self) -> None:
+        super().__init__("Result")
+        self.overlay: Segmented[Overlay] = Segmented(CHOICES)
+        self.overlay.chosen.connect(self.overlay_chosen)
+        self.opacity = QSlider(Qt.Orientation.Horizontal)
+        self.opacity.setRange(0, OPACITY_STEPS)
+        self.opacity.valueChanged.connect(lambda v: self.opacity_chosen.emit(v / OPACITY_STEPS))
+        self.question = text_label(muted=True)
+        self.bar = ColorBar()
+        self.mark = text_label(MARK)
+        self.legend = ClassLegend()
+        self.readout = text_label(POINT)
+        # Room for all its lines from the start: a dock that jumps under the cursor is no help.
+        self.readout.setMinimumHeight(5 * self.readout.fontMetrics().height())
+        self.readout.setAlignment(Qt.AlignmentFlag.AlignTop)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Opacity"))
+        row.addWidget(self.opacity, 1)
+        self.body.addWidget(self.overlay)
+        self.body.addWidget(self.question)
+        self.body.addWidget(self.bar)
+        self.body.addWidget(self.mark)
+        self.body.addWidget(self.legend)
+        self.body.addLayout(row)
+        self.body.addWidget(self.readout)
+
+    def show_state(self, new: State, old: State | None) -> None:
+        """Redraw what differs."""
+        maps = new.maps
+        self.setVisible(maps is not None)
+        if maps is None:
+            return
+        if old is not None and old.maps is None:
+            old = None  # hidden until now, so nothing of it was drawn
+        if old is None or new.differs(old, "results", "slide", "overlay"):
+            self._show_overlay(maps, new.overlay)
+        if old is None or new.differs(old, "results", "slide", "progress", "phase"):
+            self.legend.show_counts(maps.classes, maps.colors, maps.counts().tolist())
+        if old is None or new.differs(old, "opacities", "overlay"):
+            self._show_opacity(new)
+        if old is None or new.differs(old, "readout", "overlay"):
+            self._show_readout(new.readout, new.overlay)
+
+    def _show_overlay(self, maps: Maps, overlay: Overlay | None) -> None:
+        self.overlay.set_value(overlay)
+        for choice, _ in CHOICES:
+            if choice is not None:
+                self.overlay.button(choice).setEnabled(choice in maps.overlays)
+        scale = maps.scales.get(overlay) if overlay in SCORED else None
+        self.question.setText(QUESTIONS[overlay])
+        self.bar.setVisible(scale is not None)
+        self.mark.setVisible(scale is not None and scale.familiar is not None)
+        self.legend.setVisible(overlay is Overlay.PREDICTION)
+        if scale is not None and overlay is not None:
+            self.bar.set_scale(RAMPS[overlay].table(), scale.low, scale.high, WORDS[overlay])
+            self.bar.setToolTip(f"Score: {scale.score}")
+
+    def _show_opacity(self, state: State) -> None:
+        self.opacity.setEnabled(state.overlay is not None)
+        if state.overlay is not None:
+            with signals_blocked(self.opacity):
+                self.opacity.setValue(round(state.opacities[state.overlay] * OPACITY_STEPS))
+
+    def _show_readout(self, readout: Readout | None, overlay: Overlay | None) -> None:
+        self.readout.setText(readout_text(readout) if readout else POINT)
+        values = {} if readout is None else {
+            Overlay.OOD: readout.ood, Overlay.UNCERTAINTY: readout.uncertainty
+        }  # fmt: skip
+        self.bar.set_value(values.get(overlay) if overlay else None)
+
+
+def readout_text(readout: Readout) -> str:
+    """A tile's values in words."""
+    unsure = _than("less sure", readout.uncertainty_share)
+    lines = [
+        f"{readout.label} {100 * readout.probability:.0f} %",
+        f"Uncertainty {readout.uncertainty:.3g}{unsure}",
+    ]
+    if readout.ood is not None:
+        lines.append(f"OOD {readout.ood:.3g}{_than('more foreign', readout.ood_share)}")
+    return "\n".join(lines)
+
+
+def _than(word: str, share: float | None) -> str:
+    if share is None:
+        return ""
+    return f": {word} than {100 * share:.4g} % of in-distribution tiles"
