@@ -262,8 +262,8 @@ def test_missing_mpp_wrong_device_and_bad_batch_are_refused_before_anything_is_w
     tifffile.imwrite(tmp_path / "nompp.tif", tifffile.imread(slide_path))
     with pytest.raises(SlideError, match="--mpp"):
         run_slide(open_slide(tmp_path / "nompp.tif"), tiny_bundle, out)
-    with pytest.raises(SlideError, match="too coarse"):
-        run_slide(open_slide(slide_path, mpp=4.0), tiny_bundle, out)
+    with pytest.raises(SlideError, match="pixel wide"):
+        run_slide(open_slide(slide_path, mpp=40.0), tiny_bundle, out)
     with pytest.raises(SlideError, match="outside the slide"):
         run_slide(slide, tiny_bundle, out, region=(5000, 0, 10, 10))
     with pytest.raises(RunError, match="batch size"):

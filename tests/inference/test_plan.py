@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,20 +12,30 @@ from hypothesis import strategies as st
 from napari_ood import SlideError
 from napari_ood.inference import check_mpp
 from napari_ood.inference.plan import SHARD_TILES, _tiles_along
+from napari_ood.models import Card
+
+
+def _card(mpp: float | None) -> Card:
+    return cast("Card", SimpleNamespace(mpp=mpp, tile_size=96))
 
 
 def test_resolutions_that_match_say_nothing() -> None:
-    assert check_mpp((0.25, 0.25), 0.97) is None
-    assert check_mpp((0.98, 0.98), 0.97) is None  # 1 % off
-    assert check_mpp(None, None) is None and check_mpp((9.0, 9.0), None) is None
+    assert check_mpp((0.25, 0.25), _card(0.97), "a") is None
+    assert check_mpp((0.98, 0.98), _card(0.97), "a") is None  # 1 % off
+    assert check_mpp(None, _card(None), "a") is None
+    assert check_mpp((9.0, 9.0), _card(None), "a") is None
 
 
-def test_a_slightly_coarse_slide_is_warned_about_and_a_coarse_one_refused() -> None:
-    assert "coarser" in str(check_mpp((1.2, 1.2), 0.97))
-    with pytest.raises(SlideError, match="too coarse"):
-        check_mpp((0.97, 2.0), 0.97)
+def test_a_coarse_slide_is_warned_about_the_louder_the_coarser() -> None:
+    assert "more uncertainty" in str(check_mpp((1.2, 1.2), _card(0.97), "a"))
+    assert "mean nothing" in str(check_mpp((0.97, 2.0), _card(0.97), "a"))
+
+
+def test_tiles_without_pixels_and_unknown_mpp_are_refused() -> None:
+    with pytest.raises(SlideError, match="pixel wide"):
+        check_mpp((100.0, 100.0), _card(0.97), "a")
     with pytest.raises(SlideError, match="--mpp"):
-        check_mpp(None, 0.97)
+        check_mpp(None, _card(0.97), "a")
 
 
 @given(st.floats(1, 5000), st.sampled_from([16, 240, 256, 512, 4096]), st.integers(1, 10_000))

@@ -105,7 +105,7 @@ def _warn(slide: Slide, bundle: Bundle) -> None:
     """Tell before the run what limits it. SlideError when slide and bundle cannot match."""
     from napari_ood.inference import check_mpp
 
-    scale = check_mpp(slide.mpp, bundle.card.mpp, slide.name)
+    scale = check_mpp(slide.mpp, bundle.card, slide.name)
     for warning in (*slide.warnings, *bundle.card.warnings, *([scale] if scale else [])):
         complain(f"{slide.path}: {warning}")
 

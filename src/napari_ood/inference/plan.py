@@ -14,14 +14,15 @@ from napari_ood.slides.resample import STEP_TOLERANCE, SlideView, snapped_step
 from napari_ood.slides.tissue import tissue_mask
 
 if TYPE_CHECKING:
-    from napari_ood.models import Bundle
+    from napari_ood.models import Bundle, Card
     from napari_ood.slides import Slide
 
 MIN_TISSUE = 0.1
 """Tiles with less tissue than this share are glass and are not run."""
-MAX_UPSAMPLING = 1.5
-"""A slide whose pixels are larger than the bundle's by more than this factor is refused: enlarging
-cannot bring back the nuclei's detail, and the model would be asked about blurred tiles."""
+SHARP_ENOUGH = 1.5
+"""Pixels larger than the bundle's by less than this factor lose some detail, beyond it the nuclei."""
+MIN_TILE_PX = 2
+"""A tile made from fewer pixels of the slide along its side shows nothing at all."""
 BLOCK_PX = 2048
 """Side of the block of stored pixels that one shard is cut from, about: large enough that tiles cut
 by its edge are few, small enough that a dozen fit in memory (12 MB each)."""
@@ -45,44 +46,41 @@ class Plan:
     shard: tuple[int, int]
 
 
-def check_mpp(
-    slide_mpp: tuple[float, float] | None, bundle_mpp: float | None, name: str = "the slide"
-) -> str | None:
+def check_mpp(slide_mpp: tuple[float, float] | None, card: Card, name: str) -> str | None:
     """Compare resolutions; returns a warning in words, or None when all is well.
+
+    A slide coarser than the bundle can be run: its tiles are enlarged, blurred, and foreign to the
+    model, which is what the OOD map is there to show. The user is told before.
 
     Raises
     ------
     SlideError
-        If the slide's mpp is needed and unknown, or far too coarse for the bundle.
+        If the slide's mpp is needed and unknown, or a tile would be less than ``MIN_TILE_PX`` wide.
     """
-    if bundle_mpp is None:
+    if card.mpp is None:
         return None
     if slide_mpp is None:
         raise SlideError(
-            f"{name} does not say its µm per pixel, and the bundle needs {bundle_mpp:g}: "
+            f"{name} does not say its µm per pixel, and the bundle needs {card.mpp:g}: "
             "state it with --mpp (or in the dock)"
         )
     coarsest = max(slide_mpp)
-    if coarsest > bundle_mpp * MAX_UPSAMPLING:
-        raise SlideError(
-            f"{name} has {coarsest:.3g} µm per pixel and the bundle was trained at {bundle_mpp:g}: "
-            "too coarse to show what the model knows; scan it finer or choose another bundle"
-        )
-    if coarsest > bundle_mpp * (1 + STEP_TOLERANCE):
-        return (
-            f"{name} is coarser ({coarsest:.3g} µm per pixel) than the bundle's {bundle_mpp:g}: "
-            "tiles are enlarged, expect more uncertainty"
-        )
+    differ = f"{name} has {coarsest:.3g} µm per pixel and the bundle was trained at {card.mpp:g}"
+    if card.mpp * card.tile_size < coarsest * MIN_TILE_PX:
+        raise SlideError(f"{differ}: a tile would be a pixel wide; scan it finer or check its mpp")
+    if coarsest > card.mpp * SHARP_ENOUGH:
+        return f"{differ}: far too coarse; tiles are enlarged and predictions mean nothing"
+    if coarsest > card.mpp * (1 + STEP_TOLERANCE):
+        return f"{differ}: tiles are enlarged; expect more uncertainty"
     return None
 
 
-def grid_step(slide: Slide, bundle_mpp: float | None) -> tuple[float, float]:
+def grid_step(slide: Slide, card: Card) -> tuple[float, float]:
     """Level-0 pixels (y, x) per model pixel."""
-    if bundle_mpp is None:
+    check_mpp(slide.mpp, card, slide.name)
+    if card.mpp is None or slide.mpp is None:
         return (1.0, 1.0)
-    check_mpp(slide.mpp, bundle_mpp, slide.name)
-    assert slide.mpp is not None  # check_mpp raised otherwise
-    step = bundle_mpp / slide.mpp[0], bundle_mpp / slide.mpp[1]
+    step = card.mpp / slide.mpp[0], card.mpp / slide.mpp[1]
     return snapped_step(slide.downsamples[: slide.n_native], step)
 
 
@@ -107,7 +105,7 @@ def plan_run(
         If the resolutions cannot match or the region lies outside the slide.
     """
     height, width = slide.levels[0].shape[:2]
-    step = grid_step(slide, bundle.card.mpp)
+    step = grid_step(slide, bundle.card)
     try:
         grid = TileGrid.over((height, width), bundle.card.tile_size, step, region, stride)
     except ValueError as error:

@@ -34,7 +34,7 @@ def check_run(slide: Slide | None, bundle: Bundle | None) -> Check | None:
     from napari_ood.inference import check_mpp
 
     try:
-        warning = check_mpp(slide.mpp, bundle.card.mpp, "The slide")
+        warning = check_mpp(slide.mpp, bundle.card, "The slide")
     except SlideError as error:
         return Check(f"{error}.", blocking=True)
     return Check(f"{warning}.") if warning else None
