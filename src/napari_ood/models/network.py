@@ -177,7 +177,8 @@ class MultiHeadNet(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits ``[B, M, C]`` only, without the cost of pooling features (training)."""
-        return self.heads(self.trunk(x))
+        logits: Tensor = self.heads(self.trunk(x))
+        return logits
 
     def final_layer(self) -> tuple[Tensor, Tensor]:
         """Weight ``[M, C, D]`` and bias ``[M, C]`` of the heads' last layer."""

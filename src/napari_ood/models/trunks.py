@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torchvision
 from torch import nn
@@ -34,7 +36,8 @@ def resolve_architecture(name: str) -> str:
 
 
 def _torchvision_names() -> list[str]:
-    return torchvision.models.list_models(module=torchvision.models)
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return names
 
 
 def build_trunk(architecture: str, tile_size: int, pretrained: bool = False) -> nn.Module:
@@ -57,18 +60,20 @@ def build_trunk(architecture: str, tile_size: int, pretrained: bool = False) -> 
     trunk = build(name, tile_size, pretrained)
     for module in trunk.modules():
         if getattr(module, "inplace", False):
-            module.inplace = False
+            module.inplace = False  # type: ignore[assignment]
     return trunk
 
 
 def _build_timm(name: str, tile_size: int, pretrained: bool) -> nn.Module:
     config = timm.get_pretrained_cfg(name)
-    sized = {"img_size": tile_size} if config is not None and config.fixed_input_size else {}
+    sized: dict[str, Any] = (
+        {"img_size": tile_size} if config is not None and config.fixed_input_size else {}
+    )
     return timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
 
 
 def _build_torchvision(name: str, tile_size: int, pretrained: bool) -> nn.Module:
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {}
     if name.startswith("vit_"):
         options["image_size"] = tile_size
     if name.startswith("maxvit"):
@@ -76,9 +81,9 @@ def _build_torchvision(name: str, tile_size: int, pretrained: bool) -> nn.Module
     if name in ("inception_v3", "googlenet") and not pretrained:
         options |= {"aux_logits": False, "init_weights": True}
     weights = "DEFAULT" if pretrained else None
-    trunk = torchvision.models.get_model(name, weights=weights, **options)
+    trunk: nn.Module = torchvision.models.get_model(name, weights=weights, **options)
     if getattr(trunk, "aux_logits", False):
-        trunk.aux_logits = False
+        trunk.aux_logits = False  # type: ignore[assignment]
     _drop_classifier(trunk, name)
     return trunk
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -115,7 +115,7 @@ class _Training:
         self._mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
         net = init if init is not None else _new_network(config, images, labels)
-        self.live = copy.deepcopy(net).to(self.device, memory_format=torch.channels_last)
+        self.live = copy.deepcopy(net).to(self.device).to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.live).eval().requires_grad_(False)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.augment = Augmenter(config.augment, self.generator)
@@ -147,7 +147,7 @@ class _Training:
         net = self.averaged
         out = []
         with torch.inference_mode(), self._autocast():
-            for tiles in torch.from_numpy(images).split(EVALUATION_BATCH):
+            for tiles in torch.split(torch.from_numpy(images), EVALUATION_BATCH):
                 x = normalise(tiles.to(self.device), self._mean.flatten(), self._std.flatten())
                 out.append(net.logits(x).float().cpu())
         return torch.cat(out)
@@ -163,7 +163,7 @@ class _Training:
         weights = self.weights[chosen].to(self.device)
         loss = LOSSES[self.config.loss](losses, weights, self.config.epsilon)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.live.parameters(), GRADIENT_NORM)
         self.optimizer.step()
         self.schedule.step()
@@ -229,8 +229,8 @@ def channel_statistics(
 
 def run_network(
     net: MultiHeadNet,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: Sequence[float],
+    std: Sequence[float],
     images: Tiles,
     device: str = "cpu",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -239,7 +239,7 @@ def run_network(
     ready = InferenceNet(net, mean, std).to(target)
     logits, features = [], []
     with torch.inference_mode():
-        for tiles in torch.from_numpy(images).split(EVALUATION_BATCH):
+        for tiles in torch.split(torch.from_numpy(images), EVALUATION_BATCH):
             z, f = ready(tiles.to(target))
             logits.append(z.cpu().numpy())
             features.append(f.cpu().numpy())
@@ -261,8 +261,8 @@ def _new_network(config: TrainConfig, images: Tiles, labels: Labels) -> MultiHea
 
 def _computes_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _record(epoch: int, seconds: float, loss: float, logits: Tensor, labels: Labels) -> EpochRecord:
