@@ -64,6 +64,7 @@ def test_provenance_says_where_it_comes_from(run: Run, slide: Slide, tiny_bundle
     assert record["slide"]["fingerprint"] == slide.fingerprint()
     assert record["bundle"]["hashes"] == tiny_bundle.hashes
     assert {"torch", "numpy", "zarr"} <= set(record["versions"])
+    assert record["warnings"] == list(slide.warnings)
     (session,) = record["sessions"]
     assert session["device"] == "cpu" and session["n_tiles"] == run.n_tiles
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MIN_TISSUE = 0.1
 """Tiles with less tissue than this share are glass and are not run."""
 SHARP_ENOUGH = 1.5
-"""Pixels larger than the bundle's by less than this factor lose some detail, beyond it the nuclei."""
+"""Pixels larger than the bundle's by up to this factor lose some detail, beyond it the nuclei."""
 MIN_TILE_PX = 2
 """A tile made from fewer pixels of the slide along its side shows nothing at all."""
 BLOCK_PX = 2048

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from napari_ood.inference.plan import check_mpp
+
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
     from napari_ood.slides import Slide
@@ -30,6 +32,7 @@ def identity(slide: Slide, bundle: Bundle, grid: TileGrid, tissue: bool) -> dict
 def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[str, Any]:
     """JSON-ready record of slide, bundle and versions."""
     height, width = slide.levels[0].shape[:2]
+    scale = check_mpp(slide.mpp, bundle.card, slide.name)
     return {
         "identity": identity,
         "slide": {
@@ -46,6 +49,7 @@ def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[s
             "hashes": dict(bundle.hashes),
             "card": bundle.card.to_config(),
         },
+        "warnings": [*slide.warnings, *([scale] if scale else [])],
         "versions": {"python": platform.python_version(), **_versions()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "sessions": [],
