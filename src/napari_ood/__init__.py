@@ -10,7 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_ood.errors import BundleError, DeviceError, OodError, RunError, SlideError
+    from napari_ood.errors import (
+        BundleError,
+        DeviceError,
+        DownloadError,
+        OodError,
+        RunError,
+        SlideError,
+    )
     from napari_ood.inference import Progress, Run, open_run, run_slide
     from napari_ood.models import Bundle, list_bundles, load_bundle
     from napari_ood.slides import Slide, TileGrid, open_slide
@@ -20,6 +27,7 @@ __version__ = "0.1.0"
 _HOME = {
     "BundleError": "errors",
     "DeviceError": "errors",
+    "DownloadError": "errors",
     "OodError": "errors",
     "RunError": "errors",
     "SlideError": "errors",
@@ -39,6 +47,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "DeviceError",
+    "DownloadError",
     "OodError",
     "Progress",
     "Run",

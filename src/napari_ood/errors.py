@@ -21,3 +21,7 @@ class RunError(OodError):
 
 class DeviceError(OodError):
     """The requested compute device is not available."""
+
+
+class DownloadError(OodError):
+    """A sample cannot be downloaded, or what came is not the file that is expected."""

@@ -1,0 +1,65 @@
+"""The user's cache folder, and files that appear in it whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from napari_ood.errors import OodError
+
+ENVIRONMENT = "NAPARI_OOD_CACHE"
+"""Environment variable that names another cache folder."""
+
+
+def cache_folder() -> Path:
+    """Folder for drawn and downloaded sample slides; created if missing.
+
+    Raises
+    ------
+    OodError
+        If it cannot be created.
+    """
+    named = os.environ.get(ENVIRONMENT)
+    folder = Path(named) if named else Path(user_cache_dir("napari-ood", appauthor=False))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    return folder
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
+
+    Raises
+    ------
+    OodError
+        If the file cannot be written, e.g. on a full disk.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.name, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _not_writable(path: Path, error: OSError) -> OodError:
+    return OodError(
+        f"cannot write {path} ({error.strerror or error}): free some space, "
+        f"or set {ENVIRONMENT} to a folder that can be written"
+    )
