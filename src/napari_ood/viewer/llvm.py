@@ -1,4 +1,4 @@
-"""Keep two copies of LLVM in one process apart: Mesa's, which draws, and Triton's, which torch loads.
+"""Keep two copies of LLVM in one process apart: Mesa's, which draws, and Triton's, beside torch.
 
 On Linux, Mesa's OpenGL drivers load libLLVM and make its symbols global. Triton's extension module
 carries another LLVM, whose symbols the linker then resolves to Mesa's; importing torchvision, which

@@ -77,7 +77,7 @@ def _identity(slide: Slide, bundle: Bundle, region: Box | None) -> dict[str, obj
     from napari_ood.inference.provenance import identity
     from napari_ood.slides import TileGrid
 
-    step = grid_step(slide, bundle.card.mpp)
+    step = grid_step(slide, bundle.card)
     try:
         grid = TileGrid.over(slide.shape, bundle.card.tile_size, step, region)
     except ValueError as error:

@@ -1,0 +1,80 @@
+"""A small slide with half of it foreign, and a window where there is a display."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_ood import Bundle, Slide, open_slide
+from napari_ood.viewer.bridge import Bridge
+
+MPP = 0.5
+SHAPE = (640, 960)
+TISSUE = (200, 120, 180)
+INK = (20, 60, 200)
+
+
+def has_display() -> bool:
+    return sys.platform != "linux" or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+
+
+needs_display = pytest.mark.skipif(
+    not has_display(), reason="no display: run under xvfb-run, as make test does"
+)
+
+
+def write_slide(path: Path, mpp: float | None = MPP) -> Path:
+    """640 x 960 px; the left half like what the tiny bundle knows, the right half flat ink."""
+    rng = np.random.default_rng(1)
+    pixels = np.clip(rng.normal(TISSUE, 15, (*SHAPE, 3)), 0, 255).astype(np.uint8)
+    pixels[:, SHAPE[1] // 2 :] = INK
+    scale: dict[str, Any] = {}
+    if mpp is not None:
+        scale = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, pixels, photometric="rgb", tile=(128, 128), compression="zlib", **scale)
+    return path
+
+
+@pytest.fixture
+def slide_path(tmp_path: Path) -> Path:
+    return write_slide(tmp_path / "half.tif")
+
+
+@pytest.fixture
+def slide(slide_path: Path) -> Iterator[Slide]:
+    with open_slide(slide_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of a few tiles, so that a small slide has many reports."""
+    monkeypatch.setattr("napari_ood.inference.plan.BLOCK_PX", 128)
+    monkeypatch.setattr("napari_ood.inference.plan.SHARD_TILES", (2, 32))
+
+
+def finish(bridge: Bridge, seconds: float = 60) -> None:
+    """Let a run end and be shown, without Qt."""
+    assert bridge.session.wait(seconds)
+    assert not bridge.tick()
+
+
+@pytest.fixture
+def finished(slide: Slide, tiny_bundle: Bundle) -> Callable[[Bridge], None]:
+    """Run the tiny bundle over the slide in a bridge's viewer, to the end."""
+
+    def run(bridge: Bridge) -> None:
+        bridge.session.use_bundle(tiny_bundle)
+        assert bridge.run()
+        finish(bridge)
+
+    return run
