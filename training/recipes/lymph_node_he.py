@@ -25,7 +25,7 @@ import numpy as np
 import timm
 import torch
 
-from napari_ood.models import Card, save_bundle
+from napari_ood.models import Card, MultiHeadNet, load_bundle, save_bundle
 from napari_ood.training import (
     EpochRecord,
     TrainConfig,
@@ -78,18 +78,29 @@ def main() -> None:
     held, kept = np.sort(order[:n_held]), np.sort(order[n_held:])
     tiles = (images[kept], labels[kept], images[held], labels[held])
     log: list[dict[str, object]] = []
-    trained: Trained | None = None
     started = time.monotonic()
-    for stage, config in enumerate((FIRST, SECOND), start=1):
+    init: MultiHeadNet | None = None
+    stages = {1: FIRST, 2: SECOND}
+    if options.first_stage is not None:
+        init = load_bundle(options.first_stage).trained_network()
+        text = log_file(options.first_stage).read_text("utf-8")
+        log += [json.loads(line) for line in text.splitlines()]
+        del stages[1]
+    for stage, config in stages.items():
         config = dataclasses.replace(config, epochs=options.epochs or config.epochs)
 
         def report(record: EpochRecord, stage: int = stage) -> None:
             log.append({"stage": stage, **dataclasses.asdict(record)})
             print(json.dumps({k: _short(v) for k, v in log[-1].items()}), flush=True)
 
-        trained = train(*tiles, config, report, None if trained is None else trained.net)
-        seconds = time.monotonic() - started
-        write(trained, tiles, options.out, config, log, seconds)
+        trained = train(*tiles, config, report, init)
+        init = round_to_half(trained.net)
+        write(trained, tiles, options.out, config, log, time.monotonic() - started)
+
+
+def log_file(bundle: Path) -> Path:
+    """Where the training log of a bundle lies: beside its folder."""
+    return bundle.with_suffix(".log.jsonl")
 
 
 def write(
@@ -101,7 +112,7 @@ def write(
     seconds: float,
 ) -> None:
     """Fit the reference and write the bundle, with its training log beside it."""
-    net = round_to_half(trained.net)
+    net = trained.net
     t = trained.temperature
     reference = fit_reference(net, trained.mean, trained.std, *tiles, temperature=t, n_train=4000)
     best = min(trained.history, key=lambda record: record.nll)
@@ -127,7 +138,7 @@ def write(
     )
     bundle = save_bundle(out, net, card, reference)
     lines = "".join(json.dumps(entry) + "\n" for entry in log)
-    out.with_suffix(".log.jsonl").write_text(lines, "utf-8")
+    log_file(out).write_text(lines, "utf-8")
     size = sum(file.size for file in bundle.card.files.values()) / 1e6
     print(f"wrote {bundle.path} ({size:.1f} MB) after {seconds:.0f} s", file=sys.stderr)
 
@@ -177,6 +188,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the bundle lymph-node-he.")
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv")
     parser.add_argument("--out", type=Path, required=True, help="bundle folder to write")
+    parser.add_argument("--first-stage", type=Path, help="go on from the first stage's bundle")
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's)")
     parser.add_argument("--epochs", type=int, default=0, help="epochs per stage, for a trial run")
     return parser.parse_args()

@@ -27,6 +27,9 @@ SUPPORTED_VERSIONS = (1,)
 MAX_CONFIG_BYTES = 1 << 20
 """A card is a few kilobytes; anything beyond this is no card."""
 
+MAX_HEAD_WEIGHTS = 1 << 29
+"""Bounds what a card can make us allocate; far above any sensible set of heads."""
+
 DEFAULT_COLORS = ("#4477aa", "#cc3311", "#ddaa33", "#228833", "#aa3377", "#66ccee", "#bbbbbb")
 """Colour-blind-safe class colours (after Paul Tol's schemes), reused in turn."""
 
@@ -305,6 +308,9 @@ def _normalisation(
 def _cross_check(card: Card, config: dict[str, Any], source: str) -> None:
     if config["num_classes"] != card.n_classes or len(card.colors) != card.n_classes:
         raise BundleError(f"{source}: num_classes, class_names and colors differ in number")
+    widest = max(card.n_features, card.head_width, card.n_classes)
+    if card.n_heads * (card.head_depth + 1) * widest * card.head_width > MAX_HEAD_WEIGHTS:
+        raise BundleError(f"{source}: heads of this number, depth and width don't fit in memory")
     names = [block.name for block in card.blocks]
     if len(set(names)) != len(names):
         raise BundleError(f"{source}: feature blocks share a name")

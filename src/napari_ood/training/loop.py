@@ -98,7 +98,7 @@ def train(
                 break
         run.averaged.load_state_dict(best)
         temperature = fit_temperature(run.logits(val_images), torch.from_numpy(val_labels))
-    net = run.averaged.cpu().eval()
+    net = run.averaged.cpu().eval().requires_grad_(True)
     return Trained(net, run.mean, run.std, temperature, tuple(history))
 
 
@@ -116,6 +116,8 @@ class _Training:
         self._std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
         net = init if init is not None else _new_network(config, images, labels)
         self.live = copy.deepcopy(net).to(self.device).to(memory_format=torch.channels_last)
+        self.live.requires_grad_(True)
+        self.live.heads.dropout.p = config.dropout  # an ``init`` from a bundle comes without
         self.averaged = copy.deepcopy(self.live).eval().requires_grad_(False)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.augment = Augmenter(config.augment, self.generator)

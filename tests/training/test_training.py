@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from napari_ood.errors import OodError
+from napari_ood.evaluation import ood_auroc
+from napari_ood.models import Card, save_bundle
+from napari_ood.training import (
+    TrainConfig,
+    fit_reference,
+    read_table,
+    read_tiles,
+    round_to_half,
+    run_network,
+    train,
+)
+from napari_ood.training.augment import Augmenter
+from napari_ood.training.fit import balanced_sample
+from napari_ood.training.losses import (
+    ensemble_nll,
+    fit_temperature,
+    head_cross_entropy,
+    mean,
+    win_share,
+    wta_batch,
+    wta_sample,
+)
+
+CONFIG = TrainConfig(
+    architecture="timm:test_resnet",
+    blocks=(("layer1", "layer1", "mean_std"), ("penultimate", "penultimate", "mean")),
+    n_heads=3,
+    head_depth=1,
+    head_width=16,
+    epochs=3,
+    batch_size=32,
+    learning_rate=3e-3,
+    precision="fp32",
+    device="cpu",
+)
+
+
+def stripes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tiles whose class is the width of their stripes, in any direction and shade."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    y, x = np.mgrid[:32, :32]
+    period = np.where(labels == 0, 4, 12)[:, None, None]
+    phase = rng.uniform(0, 6, n)[:, None, None]
+    along = np.where(rng.random(n)[:, None, None] < 0.5, x, y)
+    wave = np.sin(2 * np.pi * along / period + phase)[..., None] * 40
+    shade = rng.uniform(130, 190, (n, 1, 1, 3))
+    return (shade + wave + rng.normal(0, 8, (n, 32, 32, 3))).clip(0, 255).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[np.ndarray, ...]:
+    return (*stripes(256, 0), *stripes(64, 1))
+
+
+@pytest.fixture(scope="module")
+def trained(data: tuple[np.ndarray, ...]):
+    return train(*data, CONFIG)
+
+
+def test_training_learns_is_kept_at_its_best_and_repeats_exactly(trained, data):
+    assert len(trained.history) == 3
+    best = min(trained.history, key=lambda record: record.nll)
+    assert best.accuracy > 0.9
+    logits, _ = run_network(trained.net, trained.mean, trained.std, data[2])
+    nll = ensemble_nll(torch.from_numpy(logits), torch.from_numpy(data[3]))
+    assert float(nll) == pytest.approx(best.nll, abs=1e-3)
+    again = train(*data, CONFIG)
+    for a, b in zip(
+        trained.net.state_dict().values(), again.net.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_training_leaves_the_global_generator_alone(data):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    train(*data, dataclasses.replace(CONFIG, epochs=1))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_second_stage_starts_from_the_first(trained, data):
+    config = dataclasses.replace(CONFIG, epochs=1, learning_rate=1e-6, ema=0.5, crop=24)
+    second = train(*data, dataclasses.replace(config, dropout=0.3), init=trained.net)
+    assert second.net.heads.dropout.p == 0.3
+    assert second.history[0].accuracy >= trained.history[-1].accuracy - 0.1
+    a, b = trained.net.trunk.conv1[0].weight, second.net.trunk.conv1[0].weight
+    assert 0 < float((a - b).detach().abs().max()) < 1e-3
+
+
+def test_early_stopping_ends_after_patience(data):
+    config = dataclasses.replace(CONFIG, epochs=6, learning_rate=1e-12, patience=1)
+    assert len(train(*data, config).history) < 6
+
+
+def test_a_trained_bundle_scores_foreign_tiles_higher(trained, data, tmp_path: Path):
+    net = round_to_half(trained.net)
+    reference = fit_reference(
+        net, trained.mean, trained.std, *data, temperature=trained.temperature, device="cpu"
+    )
+    card = Card(
+        name="stripes",
+        classes=("fine", "coarse"),
+        architecture=net.architecture,
+        tile_size=32,
+        mpp=None,
+        mean=trained.mean,
+        std=trained.std,
+        n_heads=3,
+        blocks=net.blocks,
+        scores={"uncertainty": "entropy", "ood": "mahalanobis@layer1"},
+        temperature=trained.temperature,
+    )
+    bundle = save_bundle(tmp_path / "stripes", net, card, reference)
+    inside, _ = stripes(100, 2)
+    foreign = np.random.default_rng(3).integers(0, 256, (100, 32, 32, 3), dtype=np.uint8)
+    network = bundle.network("cpu")
+    with torch.inference_mode():
+        outs = [network(torch.from_numpy(t)) for t in (inside, foreign)]
+    stored = bundle.require_reference()
+    scores = [stored.score("mahalanobis@layer1", z.numpy(), f.numpy()) for z, f in outs]
+    assert ood_auroc(*scores) > 0.99
+    kept = float((scores[0] <= stored.quantile("mahalanobis@layer1", 0.95)).mean())
+    assert kept > 0.8
+    direct = reference.score("mahalanobis@layer1", outs[0][0].numpy(), outs[0][1].numpy())
+    np.testing.assert_allclose(scores[0], direct, rtol=0.02)
+
+
+def test_losses_follow_their_formulas():
+    logits = torch.randn(7, 4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    losses = head_cross_entropy(logits, labels)
+    direct = -torch.log_softmax(logits, -1)[torch.arange(7), :, labels]
+    torch.testing.assert_close(losses, direct)
+    ones = torch.ones(7, 4)
+    torch.testing.assert_close(mean(losses, ones, 0.0), losses.mean())
+    best = losses.min(1).values
+    others = (losses.sum(1) - best) / 3
+    torch.testing.assert_close(wta_sample(losses, ones, 0.2), (0.8 * best + 0.2 * others).mean())
+    per_head = losses.mean(0)
+    rest = (per_head.sum() - per_head.min()) / 3
+    torch.testing.assert_close(wta_batch(losses, ones, 0.2), 0.8 * per_head.min() + 0.2 * rest)
+    assert win_share(losses).sum() == pytest.approx(1.0)
+
+
+def test_winner_takes_all_works_with_one_head():
+    losses = torch.tensor([[1.0], [3.0]])
+    for loss in (wta_sample, wta_batch):
+        assert loss(losses, torch.ones(2, 1), 0.3) == pytest.approx(2.0)
+
+
+def test_temperature_undoes_a_known_overconfidence():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4000, 1, 3, generator=generator)
+    labels = torch.multinomial(torch.softmax(logits[:, 0], -1), 1, generator=generator)[:, 0]
+    assert fit_temperature(logits * 3, labels) == pytest.approx(3.0, rel=0.1)
+
+
+def test_augmentation_keeps_range_and_shape_and_repeats_with_its_seed():
+    tiles = torch.from_numpy(stripes(16, 0)[0])
+    first = Augmenter(1.0, torch.Generator().manual_seed(1))(tiles)
+    assert first.shape == (16, 3, 32, 32)
+    assert 0 <= float(first.min()) <= float(first.max()) <= 1
+    again = Augmenter(1.0, torch.Generator().manual_seed(1))(tiles)
+    assert torch.equal(first, again)
+    plain = Augmenter(0.0, torch.Generator())(tiles)
+    torch.testing.assert_close(plain, tiles.permute(0, 3, 1, 2) / 255)
+    # Small changes on average: a tile stays recognisably itself.
+    assert abs(float(first.mean() - plain.mean())) < 0.05
+
+
+def test_stain_changes_without_strength_are_the_identity():
+    augment = Augmenter(1.0, torch.Generator())
+    augment.strength = 0.0
+    tiles = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
+    torch.testing.assert_close(augment._stain(tiles), (tiles + 1.0) / 256)
+
+
+def test_the_reference_sample_is_as_balanced_as_the_classes_allow():
+    labels = np.repeat([0, 1, 2], [5, 200, 300])
+    kept = balanced_sample(labels, 105, np.random.default_rng(0))
+    assert np.bincount(labels[kept]).tolist() == [5, 50, 50]
+    assert len(np.unique(kept)) == 105
+
+
+def test_tiles_are_read_from_a_table_and_never_resized(tmp_path: Path):
+    images = stripes(4, 0)[0]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    rows = "path,label,split\n0.png,b,train\n1.png,a,train\n2.png,b,valid\n3.png,odd,train\n"
+    (tmp_path / "labels.csv").write_text(rows)
+    table = read_table(tmp_path / "labels.csv", ("b", "a")).split("train")
+    assert table.labels.tolist() == [0, 1, -1]
+    np.testing.assert_array_equal(read_tiles(table.paths, 32), images[[0, 1, 3]])
+    with pytest.raises(OodError, match="not 96 × 96"):
+        read_tiles(table.paths, 96)
+    with pytest.raises(OodError, match="no split 'test'"):
+        read_table(tmp_path / "labels.csv").split("test")
+    (tmp_path / "3.png").write_bytes(b"not an image")
+    with pytest.raises(OodError, match=r"3\.png cannot be read"):
+        read_tiles(table.paths, 32)
