@@ -18,6 +18,7 @@ class PositionedFile:
     def __init__(self, path: Path, *, use_pread: bool = hasattr(os, "pread")) -> None:
         self._path = path
         self._file = path.open("rb", buffering=0)
+        self._size = path.stat().st_size
         self._use_pread = use_pread
         self._lock = threading.Lock()
         self._n_readers = 0
@@ -25,6 +26,8 @@ class PositionedFile:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from ``offset``; SlideError when the file ends before."""
+        if offset + size > self._size:  # before memory for it is allocated
+            raise SlideError(f"the file is {offset + size - self._size} bytes short: copy it again")
         self._enter()
         try:
             parts: list[bytes] = []
@@ -32,7 +35,7 @@ class PositionedFile:
             while missing > 0:
                 part = self._read_once(offset + size - missing, missing)
                 if not part:
-                    raise SlideError(f"the file is {missing} bytes short: copy it again")
+                    raise SlideError("the file has shrunk since it was opened: open it again")
                 parts.append(part)
                 missing -= len(part)
         finally:

@@ -6,18 +6,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from napari_ood.errors import SlideError
 from napari_ood.slides.backends.base import RGB, LazyImages, Level, SlideInfo
-from napari_ood.slides.backends.pixels import scale_to_uint8, to_rgb
+from napari_ood.slides.backends.pixels import to_rgb, turn_of, turned
 from napari_ood.slides.backends.tiff_meta import plausible
 
 MAX_PIXELS = 400_000_000  # 1.2 GB as RGB
-_MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_MAGIC = {_PNG_MAGIC: "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
 _TILE_PX = 512
-_TRANSPOSED = frozenset({5, 6, 7, 8})
 _ORIENTATION = 0x0112
 
 
@@ -39,9 +40,10 @@ class ImageBackend:
         self._is_closed = False
         with _open_image(path, format_name) as image:
             width, height = image.size
-            if image.getexif().get(_ORIENTATION) in _TRANSPOSED:
-                width, height = height, width
             mpp = _mpp(image)
+            if turn_of(image.getexif().get(_ORIENTATION))[0]:
+                width, height = height, width
+                mpp = None if mpp is None else mpp[::-1]
         if width * height > MAX_PIXELS:
             raise SlideError(
                 f"it has {width} x {height} px, too many to hold in memory; "
@@ -89,17 +91,27 @@ def _open_image(path: Path, format_name: str) -> Any:
 
 def _decode(path: Path, format_name: str) -> RGB:
     with _open_image(path, format_name) as image:
-        if image.mode == "CMYK" or image.mode == "YCbCr" or image.mode == "LAB":
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        if image.mode == "P" or image.mode == "PA" or image.mode == "1":
-            has_alpha = "transparency" in image.info or image.mode == "PA"
-            image = image.convert("RGBA" if has_alpha else "RGB")
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16-bit grey
-            return to_rgb(np.asarray(upright).astype(np.uint16)[..., None], 65535)
-        samples = np.asarray(upright)
-    samples = samples[..., None] if samples.ndim == 2 else samples
-    return np.ascontiguousarray(to_rgb(scale_to_uint8(samples, 255)))
+        turn = turn_of(image.getexif().get(_ORIENTATION))
+        if _is_16_bit_png(path):  # Pillow would drop the low bits
+            samples = imagecodecs.png_decode(path.read_bytes())
+            rgb = to_rgb(samples if samples.ndim == 3 else samples[..., None], 65535)
+        else:
+            samples = np.asarray(_with_plain_mode(image))
+            rgb = to_rgb(samples if samples.ndim == 3 else samples[..., None])
+    return turned(rgb, turn)
+
+
+def _is_16_bit_png(path: Path) -> bool:
+    with path.open("rb") as file:
+        header = file.read(25)
+    return header.startswith(_PNG_MAGIC) and header[24] == 16  # IHDR: bit depth
+
+
+def _with_plain_mode(image: Any) -> Any:
+    """Return the image as L, LA, RGB or RGBA; palettes and transparent colours are resolved."""
+    if "transparency" in image.info or image.mode == "PA":
+        return image.convert("RGBA")
+    return image if image.mode in ("L", "LA", "RGB", "RGBA") else image.convert("RGB")
 
 
 def _mpp(image: Any) -> tuple[float, float] | None:

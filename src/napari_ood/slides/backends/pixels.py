@@ -110,3 +110,25 @@ def to_rgb(samples: Samples, top: float = 255, *, premultiplied: bool = False) -
 
 
 Converter = Callable[[Samples], RGB]
+
+Turn = tuple[bool, bool, bool]  # transpose, then flip rows, then flip columns
+UPRIGHT: Turn = (False, False, False)
+_TURNS: dict[object, Turn] = {
+    2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
+    5: (True, False, False), 6: (True, False, True), 7: (True, True, True),
+    8: (True, True, False),
+}  # fmt: skip
+
+
+def turn_of(orientation: object) -> Turn:
+    """Return what makes a raster upright, given its orientation tag (TIFF 6.0, p. 36; EXIF)."""
+    return _TURNS.get(orientation, UPRIGHT)  # 0 and 9 occur in the wild and mean nothing
+
+
+def turned(image: RGB, turn: Turn) -> RGB:
+    """Return the (h, w, c) image turned upright."""
+    transpose, flip_rows, flip_columns = turn
+    view = image.swapaxes(0, 1) if transpose else image
+    view = view[::-1] if flip_rows else view
+    view = view[:, ::-1] if flip_columns else view
+    return np.ascontiguousarray(view)

@@ -6,14 +6,22 @@ import logging
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import tifffile
 
 from napari_ood.errors import SlideError
 from napari_ood.slides.backends.base import RGB, LazyImages, Level, SlideInfo
 from napari_ood.slides.backends.cache import TileCache
 from napari_ood.slides.backends.files import PositionedFile
-from napari_ood.slides.backends.pixels import Converter, float_scale, to_rgb, white_value_note
+from napari_ood.slides.backends.pixels import (
+    UPRIGHT,
+    Converter,
+    Turn,
+    float_scale,
+    to_rgb,
+    turn_of,
+    turned,
+    white_value_note,
+)
 from napari_ood.slides.backends.tiff_colour import page_converter
 from napari_ood.slides.backends.tiff_layout import Layout, Page, tiff_layout
 from napari_ood.slides.backends.tiff_meta import (
@@ -28,15 +36,6 @@ from napari_ood.slides.backends.tiff_page import TiffPageReader
 # tifffile reports oddities of a file through its logger; with no handler at all, Python prints
 # them to the user's terminal. They still reach handlers that the application installs.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-# Orientation tag -> (transpose, flip rows, flip columns), applied to the stored raster in this
-# order (TIFF 6.0, p. 36). 0 occurs in the wild and means nothing.
-_ORIENTATIONS = {
-    2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
-    5: (True, False, False), 6: (True, False, True), 7: (True, True, True),
-    8: (True, True, False),
-}  # fmt: skip
-_UPRIGHT = (False, False, False)
 
 
 class TiffBackend:
@@ -56,7 +55,7 @@ class TiffBackend:
                     name: partial(_read_whole, page, path)
                     for name, page in layout.associated.items()
                 }
-                self._turn = _orientation(layout.levels[0])
+                self._turn = turn_of(layout.levels[0].tags.valueof(274))
                 self.info = _describe(path, layout, self._turn, notes)
         except BaseException:
             self._file.close()
@@ -86,31 +85,18 @@ class TiffBackend:
         """Return the (h, w, 3) uint8 window of a level."""
         page = self._pages[level]
         transpose, flip_rows, flip_columns = self._turn
-        if self._turn == _UPRIGHT:
+        if self._turn == UPRIGHT:
             return page.read(y, x, h, w)
         height, width = page.shape[::-1] if transpose else page.shape
         y0 = height - y - h if flip_rows else y
         x0 = width - x - w if flip_columns else x
         stored = page.read(x0, y0, w, h) if transpose else page.read(y0, x0, h, w)
-        return _turned(stored, self._turn)
+        return turned(stored, self._turn)
 
     def close(self) -> None:
         """Close the file and drop the decoded tiles."""
         self._file.close()
         self._cache.clear()
-
-
-def _turned(image: RGB, turn: tuple[bool, bool, bool]) -> RGB:
-    transpose, flip_rows, flip_columns = turn
-    view = image.swapaxes(0, 1) if transpose else image
-    view = view[::-1] if flip_rows else view
-    view = view[:, ::-1] if flip_columns else view
-    return np.ascontiguousarray(view)
-
-
-def _orientation(page: Page) -> tuple[bool, bool, bool]:
-    value = page.tags.valueof(274)
-    return _ORIENTATIONS.get(int(value) if isinstance(value, int) else 1, _UPRIGHT)
 
 
 def _read_whole(page: Page, path: Path) -> RGB:
@@ -123,9 +109,7 @@ def _read_whole(page: Page, path: Path) -> RGB:
         file.close()
 
 
-def _describe(
-    path: Path, layout: Layout, turn: tuple[bool, bool, bool], notes: tuple[str, ...]
-) -> SlideInfo:
+def _describe(path: Path, layout: Layout, turn: Turn, notes: tuple[str, ...]) -> SlideInfo:
     base = layout.levels[0]
     transposed = turn[0]
     description = base.description

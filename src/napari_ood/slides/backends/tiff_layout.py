@@ -62,7 +62,7 @@ def _main_pages(tif: tifffile.TiffFile) -> list[Page]:
     tif.pages.useframes = False
     pages = [page for page in islice(iter(tif.pages), MAX_PAGES) if isinstance(page, Page)]
     if not pages:
-        raise SlideError("it holds no image")
+        raise SlideError("it holds no image: it is empty or truncated; copy it again")
     return pages
 
 
@@ -81,7 +81,7 @@ def _pyramid(base: Page, candidates: Iterable[Page]) -> tuple[list[Page], list[P
             same_field(shape_of(base), shape_of(page))
             and page.samplesperpixel == base.samplesperpixel
             and page.dtype == base.dtype
-            and bool(page.is_tiled) == bool(base.is_tiled)
+            and (page.is_tiled or not base.is_tiled)  # a striped page beside tiles: a thumbnail
         )
         if fits and shape_of(page) not in levels:
             levels[shape_of(page)] = page
