@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import tifffile
 from napari_ood import OodError, SlideError, open_run
 from napari_ood.cli import main
 from napari_ood.cli.parser import build_parser
-from napari_ood.cli.progress import ProgressLine, clock
+from napari_ood.cli.progress import StatusLine, clock
 from napari_ood.inference import Progress
 
 
@@ -161,15 +162,15 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
 ) -> None:
     options = ("run", slide, "--model", tiny_bundle.path, "--no-tissue", "--stride", "5", "--out")
     assert run(*options, tmp_path / "whole") == 0
-    show = ProgressLine.__call__
+    show = StatusLine.show_run
 
-    def interrupt(line: ProgressLine, progress: Progress) -> None:
-        show(line, progress)
+    def interrupt(line: StatusLine, name: str, progress: Progress) -> None:
+        show(line, name, progress)
         if progress.n_done == progress.index.shape[0]:  # the first shard
             os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(ProgressLine, "__call__", interrupt)
+    monkeypatch.setattr(StatusLine, "show_run", interrupt)
     assert run(*options, tmp_path / "cut") == 130
     assert signal.getsignal(signal.SIGINT) is before
     kept = open_run(tmp_path / "cut" / "pink.ood.zarr")
@@ -285,6 +286,60 @@ def test_open_refuses_what_is_not_there_and_where_no_display_is(
     assert "no display" in capsys.readouterr().err
 
 
+SUMMARY = {
+    "slide": "sample.ome.tif", "run": "demo/sample.ood.zarr", "bundle": "synthetic-he",
+    "device": "cpu", "n_tiles": 30, "seconds": 2.0, "tiles_per_s": 15.0, "accuracy": 0.875,
+    "tiles": {"in_distribution": 20, "ink": 10, "fold": 0},
+    "ood_auroc": {"overall": 0.9871, "ink": 0.9871, "fold": None},
+    "uncertainty_auroc": {"overall": 0.5125, "ink": 0.5125, "fold": None},
+}  # fmt: skip
+
+
+@pytest.fixture
+def photographed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The demo with its run left out, and the commands that it starts instead of a window."""
+    commands: list[list[str]] = []
+
+    def start(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, "qt.qpa.xcb: no such luck\n", "")
+
+    monkeypatch.setattr("napari_ood.demo.run_demo", lambda *_, **__: SUMMARY)
+    monkeypatch.setattr("napari_ood.cli.window.has_display", lambda: False)
+    monkeypatch.setattr("napari_ood.cli.window.subprocess.run", start)
+    return commands
+
+
+def test_demo_without_a_window_prints_the_summary(
+    photographed: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("demo", "--no-window") == 0
+    table = capsys.readouterr().out
+    assert re.search(r"overall +0\.987 +0\.512\n", table)
+    assert re.search(r"ink +10 +0\.987 +0\.512\n", table)
+    assert re.search(r"fold +0 +- +-\n", table)
+    assert "0.875 on tiles without foreign regions" in table
+    assert photographed == []
+
+
+def test_demo_without_a_display_opens_its_window_on_a_virtual_screen(
+    photographed: list[list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert run("demo", "--out", tmp_path) == 2
+    assert photographed[0][0] == "xvfb-run"
+    assert str(tmp_path) in photographed[0][-1]
+    out, err = capsys.readouterr()
+    assert "overall" in out  # the summary is not lost with the window
+    assert "no such luck" in err
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert run("demo", "--out", tmp_path) == 0
+    assert "apt install xvfb" in capsys.readouterr().err
+
+
 def progress(n_done: int, n_total: int = 100) -> Progress:
     empty = np.empty((0, 2))
     return Progress(n_done, n_total, 1.0, 12.5, 90.0, {}, empty, empty, empty)  # type: ignore[arg-type]
@@ -309,10 +364,9 @@ class Terminal:
 def test_progress_is_one_line_on_a_terminal_and_sparse_elsewhere() -> None:
     for tty, lines in ((True, 1), (False, 2)):
         stream = Terminal(tty)
-        line = ProgressLine("a", stream)  # type: ignore[arg-type]
-        for n in range(1, 101):
-            line(progress(n))
-        line.close()
+        with StatusLine(stream) as line:  # type: ignore[arg-type]
+            for n in range(1, 101):
+                line.show_run("a", progress(n))
         assert stream.text.count("\n") == lines
         assert "1/100 tiles, 12.5 tiles/s, 1:30 left" in stream.text
         assert "100/100 tiles" in stream.text

@@ -104,13 +104,14 @@ def test_a_damaged_bundle_is_a_problem(
     assert "model.safetensors" in problems[0].value
 
 
-def test_a_cache_that_cannot_be_written_is_noted(
+def test_a_cache_that_cannot_be_written_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: tmp_path / "file" / "sub")
+    monkeypatch.setenv("NAPARI_OOD_CACHE", str(tmp_path / "file" / "sub"))
     (finding,) = checks.cache()
-    assert finding.status == "note"
+    assert finding.status == "problem"
+    assert "NAPARI_OOD_CACHE" in finding.advice
 
 
 def test_a_check_that_breaks_is_a_problem_and_the_others_go_on(

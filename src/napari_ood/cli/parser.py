@@ -89,11 +89,6 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     demo.add_argument("--out", metavar="DIR", type=Path, default=Path("demo"))
     demo.add_argument("--no-window", dest="window", action="store_false", help="the summary only")
-    demo.add_argument(
-        "--screenshot",
-        action="store_true",
-        help="write screenshot.png and close the window instead of leaving it open",
-    )
 
 
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -14,34 +15,45 @@ TERMINAL_INTERVAL_S = 0.2
 LOG_INTERVAL_S = 10.0
 
 
-class ProgressLine:
-    """Listener of a run; ``close`` it when the run has ended, whichever way."""
+class StatusLine:
+    """A line of status that replaces the one before; leave its ``with`` block to end it.
 
-    def __init__(self, name: str, stream: TextIO | None = None) -> None:
-        self._name = name
+    Where the stream is no terminal, lines follow one another, ``LOG_INTERVAL_S`` apart.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._interval = TERMINAL_INTERVAL_S if self._terminal else LOG_INTERVAL_S
         self._shown_at = float("-inf")
 
-    def __call__(self, progress: Progress) -> None:
-        """Show the progress unless the last line is too recent."""
-        now = time.monotonic()
-        if now - self._shown_at >= self._interval or progress.n_done == progress.n_total:
-            self._shown_at = now
-            self._show(describe(self._name, progress))
+    def __enter__(self) -> StatusLine:
+        return self
 
-    def close(self) -> None:
-        """End the updating line, so that what follows starts on its own."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if self._terminal and self._shown_at > float("-inf"):
             print(file=self._stream, flush=True)
 
-    def _show(self, text: str) -> None:
+    def show(self, text: str, last: bool = False) -> None:
+        """Show ``text`` unless the line before it is too recent; the ``last`` one always."""
+        now = time.monotonic()
+        if now - self._shown_at < self._interval and not last:
+            return
+        self._shown_at = now
         if self._terminal:
             columns = shutil.get_terminal_size().columns - 1
             print(f"\r{text[:columns]:<{columns}}", end="", file=self._stream, flush=True)
         else:
             print(text, file=self._stream, flush=True)
+
+    def show_run(self, name: str, progress: Progress) -> None:
+        """Show the progress of a run."""
+        self.show(describe(name, progress), last=progress.n_done == progress.n_total)
 
 
 def describe(name: str, progress: Progress) -> str:

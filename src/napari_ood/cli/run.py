@@ -7,11 +7,12 @@ import threading
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from napari_ood.cli.progress import ProgressLine
+from napari_ood.cli.progress import StatusLine
 from napari_ood.cli.report import CANCELLED, complain, print_json
 from napari_ood.errors import RunError
 
@@ -75,22 +76,19 @@ def _run_one(
     with open_slide(path, mpp=args.mpp) as slide:
         _warn(slide, bundle)
         n_before = _n_sessions(out)
-        line = ProgressLine(slide.name)
-        try:
+        with StatusLine() as line:
             run = run_slide(
                 slide,
                 bundle,
                 out,
                 region=args.region,
                 device=args.device,
-                on_progress=line,
+                on_progress=partial(line.show_run, slide.name),
                 cancel=cancelled.is_set,
                 batch_size=args.batch_size,
                 tissue=args.tissue,
                 stride=args.stride,
             )
-        finally:
-            line.close()
     if not run.tissue.any():
         complain(f"{path}: no tissue found, so nothing was run; --no-tissue runs on all of it")
     facts = describe(path, out, run, n_before)
@@ -143,9 +141,7 @@ def _sentence(facts: dict[str, Any]) -> str:
     tiles = f"{facts['run']}: {facts['n_tiles']:,} of {facts['n_total']:,} tiles"
     if not facts["n_new"]:
         return f"{tiles}, nothing was left to do" if facts["complete"] else tiles
-    stages = ", ".join(
-        f"{name} {s:.1f} s" for name, s in facts["stage_seconds"].items()
-    )
+    stages = ", ".join(f"{name} {s:.1f} s" for name, s in facts["stage_seconds"].items())
     return (
         f"{tiles}, {facts['n_new']:,} of them now in {facts['seconds']:.1f} s on "
         f"{facts['device']} ({facts['tiles_per_s']:.1f} tiles/s; {stages})"

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from napari_ood.doctor.finding import Finding
 from napari_ood.doctor.libraries import (
@@ -19,6 +18,7 @@ from napari_ood.doctor.libraries import (
     has_display,
     missing_libraries,
 )
+from napari_ood.errors import OodError
 
 OPENGL_TIMEOUT_S = 60.0
 CODECS = ("JPEG8", "JPEG2K", "ZSTD", "LZW", "DEFLATE", "PNG", "WEBP")
@@ -85,10 +85,12 @@ def _probe(command: list[str]) -> Finding:
         reason = f"no answer in {OPENGL_TIMEOUT_S:.0f} s"
     else:
         if done.returncode == 0:
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = json.loads(done.stdout.strip().splitlines()[-1])
             where = "" if has_display() else ", on a virtual screen (no display here)"
             return Finding("OpenGL", "ok", f"{found['renderer']}, {found['version']}{where}")
-        reason = next(iter(done.stderr.strip().splitlines()), f"exit code {done.returncode}")
+        # xvfb-run writes what its command has on stderr to stdout.
+        said = (done.stderr + done.stdout).strip().splitlines()
+        reason = said[0] if said else f"exit code {done.returncode}"
     return Finding(
         "OpenGL",
         "problem" if has_display() else "note",
@@ -104,7 +106,7 @@ def devices() -> Iterator[Finding]:
     from napari_ood.models import available_devices
 
     try:
-        import torchvision  # type: ignore[import-untyped]  # noqa: F401
+        import torchvision  # noqa: F401  its import is the check
     except RuntimeError as error:
         # "torchvision::nms does not exist": a CPU-only torch beside the torchvision of PyPI.
         yield Finding(
@@ -166,18 +168,15 @@ def bundles() -> Iterator[Finding]:
 
 
 def cache() -> Iterator[Finding]:
-    """The folder where downloads are kept."""
-    import platformdirs
+    """The folder for sample slides, drawn or downloaded."""
+    from napari_ood.samples.cache import cache_folder
 
-    folder = Path(platformdirs.user_cache_dir("napari-ood", appauthor=False))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = cache_folder()
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        yield Finding(
-            "cache", "note", f"cannot write to {folder}: {error.strerror}", "needed for downloads"
-        )
+    except (OodError, OSError) as error:
+        yield Finding("cache", "problem", str(error), "set NAPARI_OOD_CACHE to a folder of yours")
         return
     free = shutil.disk_usage(folder).free / 2**30
     yield Finding("cache", "ok", f"{folder}, {free:.0f} GiB free")
