@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import tifffile
 
 from napari_ood import Bundle, Slide, open_slide
 from napari_ood.viewer.bridge import Bridge
+from napari_ood.viewer.job import Job
 
 MPP = 0.5
+REPORT_S = 0.1
 SHAPE = (640, 960)
 TISSUE = (200, 120, 180)
 INK = (20, 60, 200)
@@ -56,10 +59,17 @@ def slide(slide_path: Path) -> Iterator[Slide]:
 
 
 @pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards of a few tiles, so that a small slide has many reports."""
+def many_slow_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small shards and a slow listener, so that a run lasts long enough to be interrupted."""
     monkeypatch.setattr("napari_ood.inference.plan.BLOCK_PX", 128)
     monkeypatch.setattr("napari_ood.inference.plan.SHARD_TILES", (2, 32))
+    listen = Job._on_progress
+
+    def slowly(job: Job, progress: Any) -> None:
+        listen(job, progress)
+        time.sleep(REPORT_S)
+
+    monkeypatch.setattr(Job, "_on_progress", slowly)
 
 
 def finish(bridge: Bridge, seconds: float = 60) -> None:

@@ -193,7 +193,7 @@ def test_a_drawn_shape_is_the_region_of_the_run(viewer: ViewerModel, tiny_bundle
     assert viewer.layers.selection.active.name == "Shapes", "the selection is left alone"
 
 
-@pytest.mark.usefixtures("small_shards")
+@pytest.mark.usefixtures("many_slow_reports")
 def test_cancel_keeps_what_is_done_and_run_goes_on(viewer: ViewerModel, tiny_bundle: Bundle):
     bridge = bridge_of(viewer)
     session = bridge.session

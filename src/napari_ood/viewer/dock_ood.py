@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import ref
 
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_ood.errors import OodError
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.section_bundle import BundleSection
 from napari_ood.viewer.section_results import ResultsSection
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from napari import Viewer
 
 WIDTH_PX = 330
-PLUGIN, SAMPLE = "napari-ood", "synthetic-he"
+PLUGIN = "napari-ood"
+SAMPLE = "synthetic-he"
+"""Name of the sample slide and of the bundle that was trained for it."""
 
 
 class OodDock(QWidget):
@@ -98,8 +102,16 @@ class OodDock(QWidget):
             self.bridge.viewer.open(path, plugin=PLUGIN)
 
     def _open_sample(self) -> None:
-        if self.bridge.viewer is not None:
-            self.bridge.viewer.open_sample(PLUGIN, SAMPLE)
+        viewer, session = self.bridge.viewer, self.bridge.session
+        if viewer is None:
+            return
+        try:
+            viewer.open_sample(PLUGIN, SAMPLE)
+        except OodError as error:
+            show_error(str(error))
+            return
+        if session.state.bundle is None:
+            session.choose_bundle(SAMPLE)
 
     # ---------------------------------------------------------------- view of the state
 
@@ -118,8 +130,10 @@ class OodDock(QWidget):
 
     def teardown(self) -> None:
         """Stop following the session; the run goes on. May be called more than once."""
-        self._link.cut()
-        self._bridge = None
+        if self._bridge is not None:
+            self._link.cut()
+            self._bridge = None
+            self.deleteLater()  # nobody else owns a widget without a parent
 
 
 class _Link:

@@ -16,12 +16,17 @@ from napari_ood.viewer.maps import NO_TILE, OPACITIES, Maps, Overlay
 if TYPE_CHECKING:
     from napari.types import LayerData
 
+    from napari_ood.samples import Truth
     from napari_ood.slides import Slide
     from napari_ood.viewer.geometry import Placement
 
 SLIDE_KEY = "napari-ood slide"
 MAPS_KEY = "napari-ood maps"
 OVERLAY_KEY = "napari-ood overlay"
+TRUTH_KEY = "napari-ood truth"
+TRUTH_COLOR = "#000000"
+TRUTH_OUTLINE = 2
+"""Width of the outlines around planted regions, in pixels of the truth."""
 
 TITLES = {
     Overlay.PREDICTION: "Prediction",
@@ -63,6 +68,24 @@ def overlay_layer_data(maps: Maps, slide: Slide | None, name: str) -> list[Layer
     """Every overlay of a run, bottom first; only the last (OOD where there is one) is visible."""
     shown = maps.overlays[-1]
     return [_overlay(maps, slide, name, o, visible=o is shown) for o in maps.overlays]
+
+
+def truth_layer_data(truth: Truth, slide: Slide, visible: bool = False) -> LayerData:
+    """What was planted in a procedural slide, as outlines; napari's status bar names the kind."""
+    place = slide_placement(slide.mpp)
+    kinds = {**dict.fromkeys(range(max(truth.kinds, default=0) + 1), ""), **truth.kinds}
+    options = {
+        "name": f"Truth · {slide.name}",
+        "visible": visible,
+        "opacity": 1.0,
+        "scale": tuple(s * truth.downsample for s in place.scale),
+        "translate": tuple(s * (truth.downsample - 1) / 2 for s in place.scale),
+        "units": place.units,
+        "colormap": class_colormap((TRUTH_COLOR,) * len(kinds)),
+        "features": {"planted": [kinds[k] for k in sorted(kinds)]},
+        "metadata": {TRUTH_KEY: truth},
+    }
+    return truth.foreign, options, "labels"
 
 
 def _overlay(
@@ -127,6 +150,8 @@ def make_layer(data: LayerData) -> Layer:
     layer: Layer = Labels(array, **options) if kind == "labels" else Image(array, **options)
     if OVERLAY_KEY in layer.metadata:
         layer.editable = False
+    if TRUTH_KEY in layer.metadata:
+        layer.contour = TRUTH_OUTLINE
     return layer
 
 

@@ -11,6 +11,7 @@ from napari_ood.errors import OodError
 if TYPE_CHECKING:
     from napari.types import LayerData
 
+    from napari_ood.slides import Slide
 
 RUN_SUFFIX = ".ood.zarr"
 NOTHING: list[LayerData] = [(None,)]  # type: ignore[list-item]
@@ -78,6 +79,42 @@ def read_run(path: PathOrPaths) -> list[LayerData]:
         return run_layer_data(Path(_one(path)))
     except OodError as error:
         return _refused(error)
+
+
+def sample_synthetic_he() -> list[LayerData]:
+    """The procedural H&E slide, with the truth about its foreign regions as a hidden layer."""
+    from napari_ood.samples import load_truth, synthetic_slide
+    from napari_ood.viewer.layers import slide_layer_data, truth_layer_data
+
+    slide = _sample("Drawing the sample slide (only once)…", synthetic_slide)
+    return [slide_layer_data(slide), truth_layer_data(load_truth(slide.path), slide)]
+
+
+def sample_ihc_colon() -> list[LayerData]:
+    """scikit-image's IHC image of colon."""
+    from napari_ood.samples import ihc_slide
+    from napari_ood.viewer.layers import slide_layer_data
+
+    return [slide_layer_data(_sample("Fetching the IHC image…", lambda tell: ihc_slide()))]
+
+
+def sample_cmu1_small() -> list[LayerData]:
+    """A real slide, downloaded on first use and checked."""
+    from napari_ood.samples import fetch_sample
+    from napari_ood.viewer.layers import slide_layer_data
+
+    def fetch(tell: Callable[[float], None]) -> Path:
+        return fetch_sample("cmu-1-small-region", lambda done, total: tell(done / total))
+
+    return [slide_layer_data(_sample("Downloading CMU-1 small region…", fetch))]
+
+
+def _sample(title: str, make: Callable[[Callable[[float], None]], Path]) -> Slide:
+    from napari_ood.slides import open_slide
+    from napari_ood.viewer.waiting import with_progress
+
+    _follow_current_viewer()
+    return open_slide(with_progress(title, make))
 
 
 def _one(path: PathOrPaths) -> str:
