@@ -14,6 +14,14 @@ scale is below what scanners report reliably and what training augments; resampl
 blur every tile and cost more than decoding."""
 
 
+STRIP_ROWS = 32
+"""Rows resampled at a time: their intermediate sums stay in the cache, two to four times faster
+than the whole block at once."""
+
+Weights = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Indices of source pixels and their weights, both [taps, pixels]."""
+
+
 class LevelReader(Protocol):
     """What resampling needs of a slide."""
 
@@ -80,9 +88,8 @@ class SlideView:
         pixels = self.slide.read(self.level, y, x, height, width)
         if self._is_exact():
             return np.ascontiguousarray(pixels)
-        rows = _area_filter(pixels, *self._weights(0, i, h, y, height))
-        columns = _area_filter(rows.transpose(1, 0, 2), *self._weights(1, j, w, x, width))
-        return np.ascontiguousarray((columns.transpose(1, 0, 2) + np.float32(0.5)).astype(np.uint8))
+        rows = self._weights(0, i, h, y, height)
+        return _resampled(pixels, rows, self._weights(1, j, w, x, width))
 
     def _is_exact(self) -> bool:
         return self._ratio == (1.0, 1.0) and all(o.is_integer() for o in self._origin)
@@ -97,10 +104,8 @@ class SlideView:
         edges = self._edges(axis, start, size)
         return math.floor(edges[0]), math.ceil(edges[-1])
 
-    def _weights(
-        self, axis: int, start: int, size: int, first: int, length: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Source indices and weights, both [taps, size], of the pixels from ``start`` on."""
+    def _weights(self, axis: int, start: int, size: int, first: int, length: int) -> Weights:
+        """Source indices and weights of the pixels from ``start`` on."""
         edges = self._edges(axis, start, size)
         low, high = edges[:-1], edges[1:]
         taps = np.arange(math.ceil(self._ratio[axis]) + 1)[:, None]
@@ -112,14 +117,30 @@ class SlideView:
         return index[used], weights[used].astype(np.float32)
 
 
+def _resampled(pixels: NDArray[np.uint8], rows: Weights, columns: Weights) -> NDArray[np.uint8]:
+    """Filter (y, x, 3) along both axes, a strip at a time."""
+    n_rows, n_columns = rows[0].shape[1], columns[0].shape[1]
+    out = np.empty((n_rows, n_columns, 3), np.uint8)
+    flat = pixels.reshape(len(pixels), -1)
+    for start in range(0, n_rows, STRIP_ROWS):
+        strip = slice(start, start + STRIP_ROWS)
+        filtered = _area_filter(flat, rows[0][:, strip], rows[1][:, strip])
+        n = len(filtered)
+        turned = filtered.reshape(n, -1, 3).transpose(1, 0, 2)
+        mean = _area_filter(np.ascontiguousarray(turned).reshape(-1, n * 3), *columns)
+        mean += np.float32(0.5)
+        out[strip] = mean.astype(np.uint8).reshape(n_columns, n, 3).transpose(1, 0, 2)
+    return out
+
+
 def _area_filter(
     pixels: NDArray[np.uint8] | NDArray[np.float32],
     index: NDArray[np.int64],
     weights: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Weighted sum over the first axis: out[k] = Σ_t weights[t, k] · pixels[index[t, k]]."""
-    shape = (-1,) + (1,) * (pixels.ndim - 1)
-    out = pixels[index[0]] * weights[0].reshape(shape)
+    """Weighted sum of rows: out[k] = Σ_t weights[t, k] · pixels[index[t, k]]; [K, n] float32."""
+    out = pixels[index[0]] * weights[0][:, None]
+    term = np.empty_like(out)
     for row, weight in zip(index[1:], weights[1:], strict=True):
-        out += pixels[row] * weight.reshape(shape)
+        out += np.multiply(pixels[row], weight[:, None], out=term)
     return out
