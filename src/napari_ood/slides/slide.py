@@ -71,7 +71,8 @@ class Slide:
         self.n_native = len(info.levels)
         self._coarse = CoarseLevels(self._read_coarsest_native, info.levels[-1])
         self._levels = (*info.levels, *self._synthesised())
-        self.metadata = dict(info.metadata)
+        source = "given" if mpp else "file" if info.mpp else "missing"
+        self.metadata = {**info.metadata, "mpp.source": source}
         self.warnings = (
             *info.warnings,
             *_mpp_warnings(info.mpp, mpp),
@@ -202,10 +203,8 @@ class Slide:
     def __repr__(self) -> str:
         h, w = self.shape
         scale = "mpp unknown" if self.mpp is None else f"{self.mpp[1]:.4g} µm/px"
-        return (
-            f"<Slide {self.name!r}: {w} x {h} px, {self.n_native} stored levels, {scale}, "
-            f"{self.format}>"
-        )
+        levels = f"{self.n_native} stored level{'s' * (self.n_native > 1)}"
+        return f"<Slide {self.name!r}: {w} x {h} px, {levels}, {scale}, {self.format}>"
 
 
 def _digest_file(digest: hashlib._Hash, file: Path) -> None:

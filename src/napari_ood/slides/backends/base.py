@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_ood.errors import SlideError
 
 RGB = NDArray[np.uint8]
+ZARR_MARKERS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
 
 class UnsupportedError(SlideError):
@@ -88,7 +89,14 @@ class LazyImages(Mapping[str, RGB]):
         self._loaders = dict(loaders)
 
     def __getitem__(self, name: str) -> RGB:
-        return self._loaders[name]()
+        load = self._loaders[name]
+        try:
+            return load()
+        except Exception as error:  # codecs raise their own types; the user gets one line
+            raise SlideError(f"cannot read the {name} image: {error}") from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._loaders  # Mapping's own would decode the image
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._loaders)

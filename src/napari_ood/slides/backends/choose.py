@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from napari_ood.errors import SlideError
-from napari_ood.slides.backends.base import Backend, UnsupportedError
+from napari_ood.slides.backends.base import ZARR_MARKERS, Backend, UnsupportedError
 from napari_ood.slides.backends.image import ImageBackend, image_format
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -31,9 +32,10 @@ def open_backend(path: Path) -> Backend:
 
 def _open_folder(folder: Path) -> Backend:
     from napari_ood.slides.backends.dicom import dicom_files, open_dicom
-    from napari_ood.slides.backends.zarr import is_zarr_folder, open_zarr
 
-    if is_zarr_folder(folder):
+    if any((folder / marker).is_file() for marker in ZARR_MARKERS):
+        from napari_ood.slides.backends.zarr import open_zarr
+
         return open_zarr(folder)
     if dicom_files(folder):
         return open_dicom(folder)
@@ -43,7 +45,6 @@ def _open_folder(folder: Path) -> Backend:
 def _open_file(path: Path) -> Backend:
     from napari_ood.slides.backends.dicom import is_dicom, open_dicom
     from napari_ood.slides.backends.openslide import OpenSlideBackend, detect_vendor
-    from napari_ood.slides.backends.zarr import open_zarr, zarr_prefix_in_zip
 
     with path.open("rb") as file:
         magic = file.read(16)
@@ -51,7 +52,9 @@ def _open_file(path: Path) -> Backend:
         raise SlideError("it is empty (0 bytes); copy it again")
     if is_dicom(path):
         return open_dicom(path)
-    if magic.startswith(_ZIP_MAGIC) and (prefix := zarr_prefix_in_zip(path)) is not None:
+    if magic.startswith(_ZIP_MAGIC) and (prefix := _zarr_prefix_in_zip(path)) is not None:
+        from napari_ood.slides.backends.zarr import open_zarr
+
         return open_zarr(path, prefix)
     vendor = detect_vendor(path)
     if magic.startswith(_TIFF_MAGIC):
@@ -61,6 +64,17 @@ def _open_file(path: Path) -> Backend:
     if (name := image_format(magic)) is not None:
         return ImageBackend(path, name)
     raise SlideError("it is no slide or image format that napari-ood knows")
+
+
+def _zarr_prefix_in_zip(path: Path) -> str | None:
+    """Return the folder inside a zip that holds the outermost zarr group; None without one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return None
+    roots = [n.rpartition("/")[0] for n in names if n.rpartition("/")[2] in ZARR_MARKERS]
+    return min(roots, key=len) if roots else None
 
 
 def _open_tiff(path: Path, vendor: str | None) -> Backend:

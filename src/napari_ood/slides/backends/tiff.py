@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -51,10 +52,7 @@ class TiffBackend:
                 self._pages = [
                     self._reader(page, page_converter(page, top)) for page in layout.levels
                 ]
-                loaders = {
-                    name: partial(_read_whole, page, path)
-                    for name, page in layout.associated.items()
-                }
+                loaders = {name: self._loader(p) for name, p in layout.associated.items()}
                 self._turn = turn_of(layout.levels[0].tags.valueof(274))
                 self.info = _describe(path, layout, self._turn, notes)
         except BaseException:
@@ -64,6 +62,14 @@ class TiffBackend:
 
     def _reader(self, page: Page, convert: Converter) -> TiffPageReader:
         return TiffPageReader(page, self._file, self._cache, convert)
+
+    def _loader(self, page: Page) -> Callable[[], RGB]:
+        """Return what decodes an associated image. Nothing is decoded before it is called."""
+        try:
+            reader = TiffPageReader(page, self._file, TileCache(0), page_converter(page))
+        except SlideError as error:
+            return partial(_raise, error)
+        return partial(reader.read, 0, 0, *reader.shape)
 
     def _white_value(self, layout: Layout) -> tuple[float | None, tuple[str, ...]]:
         """Return the value that means white, None for the page's own bits, and what to tell."""
@@ -99,14 +105,8 @@ class TiffBackend:
         self._cache.clear()
 
 
-def _read_whole(page: Page, path: Path) -> RGB:
-    """Decode an associated image; it is small, so the file is opened anew for it."""
-    file = PositionedFile(path)
-    try:
-        reader = TiffPageReader(page, file, TileCache(), page_converter(page))
-        return reader.read(0, 0, *reader.shape)
-    finally:
-        file.close()
+def _raise(error: SlideError) -> RGB:
+    raise error
 
 
 def _describe(path: Path, layout: Layout, turn: Turn, notes: tuple[str, ...]) -> SlideInfo:

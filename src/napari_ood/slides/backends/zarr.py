@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -13,12 +12,11 @@ import zarr
 from zarr.storage import LocalStore, ZipStore
 
 from napari_ood.errors import SlideError
-from napari_ood.slides.backends.base import RGB, LazyImages, Level, SlideInfo
+from napari_ood.slides.backends.base import RGB, ZARR_MARKERS, LazyImages, Level, SlideInfo
 from napari_ood.slides.backends.pixels import float_scale, to_rgb, white_value_note
 from napari_ood.slides.backends.tiff_layout import same_field
 from napari_ood.slides.backends.tiff_meta import MPP, physical, to_um
 
-_MARKERS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _MAX_SCALE_PIXELS = 64_000_000
 _MAX_FINGERPRINT_CHUNKS = 256
 _UNITS = {
@@ -26,22 +24,6 @@ _UNITS = {
     "picometer": "pm", "angstrom": "Å", "inch": "in",
 }  # fmt: skip
 _RGB_COLOURS = ("FF0000", "00FF00", "0000FF")
-
-
-def is_zarr_folder(path: Path) -> bool:
-    """Tell whether a folder is a zarr group or array."""
-    return any((path / marker).is_file() for marker in _MARKERS)
-
-
-def zarr_prefix_in_zip(path: Path) -> str | None:
-    """Return the folder inside a zip that holds the outermost zarr group; None without one."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return None
-    roots = [n.rpartition("/")[0] for n in names if n.rpartition("/")[2] in _MARKERS]
-    return min(roots, key=len) if roots else None
 
 
 class ZarrBackend:
@@ -211,7 +193,7 @@ def _fingerprint_files(path: Path, group: zarr.Group, image: Mapping[str, Any]) 
         return (path,)
     home = path / group.path
     levels = [home / str(dataset["path"]) for dataset in image["datasets"]]
-    metadata = [f / marker for f in (path, home, *levels) for marker in _MARKERS]
+    metadata = [f / marker for f in (path, home, *levels) for marker in ZARR_MARKERS]
     chunks = islice((f for f in levels[-1].rglob("*") if f.is_file()), _MAX_FINGERPRINT_CHUNKS)
     found = {f for f in (*metadata, *chunks) if f.is_file()}
     return tuple(sorted(found))
