@@ -139,7 +139,7 @@ def _area_filter(
     weights: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Weighted sum of rows: out[k] = Σ_t weights[t, k] · pixels[index[t, k]]; [K, n] float32."""
-    out = pixels[index[0]] * weights[0][:, None]
+    out: NDArray[np.float32] = pixels[index[0]] * weights[0][:, None]
     term = np.empty_like(out)
     for row, weight in zip(index[1:], weights[1:], strict=True):
         out += np.multiply(pixels[row], weight[:, None], out=term)
