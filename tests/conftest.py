@@ -78,3 +78,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         blocks=net.blocks,
     )
     return save_bundle(tmp_path_factory.mktemp("bundles") / "tiny", net, card, reference)
+
+
+@pytest.fixture(scope="session")
+def procedural_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small procedural H&E slide with foreign regions, 2,048 px, its truth beside it."""
+    from napari_ood.samples import write_synthetic_slide
+
+    path = tmp_path_factory.mktemp("samples") / "procedural.ome.tif"
+    return write_synthetic_slide(path, size=2048, seed=77)

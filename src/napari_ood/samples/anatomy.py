@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +125,10 @@ def bowel(
     ends = length / 2 - np.abs(u) - rng.uniform(-0.1, 0.25) * (v - total / 2)
     ends = ends + 40 * _noise(rng, size, 300) + 75 * size / 8192 * _noise(rng, size, 1100)
     bottom = total - v + 25 * _noise(rng, size, 160) + 45 * _noise(rng, size, 600)
-    inside = np.minimum(v, _smooth_minimum(bottom, ends, 0.10 * total.mean()))
+    rim = _smooth_minimum(
+        bottom.astype(np.float32), ends.astype(np.float32), 0.10 * float(total.mean())
+    )
+    inside = np.minimum(v, rim).astype(np.float32)
 
     below = v - mucosa - folds
     part = np.full(v.shape, Part.MUCOSA, np.uint8)
@@ -154,7 +158,7 @@ def bowel(
 def _smooth_minimum(a: Field, b: Field, width: float) -> Field:
     """Minimum whose crease is rounded over ``width`` px, as no knife leaves a sharp corner."""
     gap = np.maximum(width - np.abs(a - b), 0)
-    return np.minimum(a, b) - gap**2 / (4 * width)
+    return np.asarray(np.minimum(a, b) - gap**2 / (4 * width), np.float32)
 
 
 def lymph_node(
@@ -197,9 +201,9 @@ def merge(size: int, pieces: list[Piece]) -> Anatomy:
     """Merge pieces into coarse fields over the slide; each cell belongs to its nearest piece."""
     owner = np.argmax([p.inside for p in pieces], axis=0)
 
-    def choose(name: str) -> NDArray:
+    def choose(name: str) -> NDArray[Any]:
         stack = np.stack([getattr(p, name) for p in pieces])
-        return np.take_along_axis(stack, owner[None], axis=0)[0]
+        return np.asarray(np.take_along_axis(stack, owner[None], axis=0)[0])
 
     inside = choose("inside").astype(np.float32)
     surface = np.array([p.surface for p in pieces])[owner]

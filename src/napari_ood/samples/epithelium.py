@@ -1,4 +1,4 @@
-"""Columnar epithelium: rows of cells on a basement membrane, rolled into crypts or laid on a surface."""
+"""Columnar epithelium: rows of cells on a membrane, rolled into crypts or laid on a surface."""
 
 from __future__ import annotations
 

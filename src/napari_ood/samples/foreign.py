@@ -30,7 +30,8 @@ class Planted:
     """What was planted, on the coarse grid.
 
     ``label`` holds :class:`Foreign`; ``blur``, ``fold`` and ``ihc`` are strengths in 0–1; ``ink``
-    is an optical density ``(y, x, 3)``; ``pearls`` are keratin pearls ``[N, 3]`` (y, x, radius, px).
+    is an optical density ``(y, x, 3)``; ``pearls`` are keratin pearls ``[N, 3]`` (y, x, radius),
+    px.
     """
 
     label: NDArray[np.uint8]
@@ -88,7 +89,7 @@ def plant(rng: np.random.Generator, anatomy: Anatomy) -> Planted:
 
 
 def _squamous_nest(
-    anatomy: Anatomy, wall: NDArray, u: Field, slot: float, k: float, rough: Field
+    anatomy: Anatomy, wall: NDArray[np.bool_], u: Field, slot: float, k: float, rough: Field
 ) -> NDArray[np.bool_]:
     """Cells of a nest of squamous epithelium in the deep wall."""
     deep = wall & np.isin(anatomy.part, [Part.SUBMUCOSA, Part.MUSCLE])
@@ -115,7 +116,7 @@ def _pearls(rng: np.random.Generator, nest: NDArray[np.bool_]) -> NDArray[np.flo
     return np.asarray(pearls, np.float32).reshape(-1, 3)
 
 
-def _defocus(anatomy: Anatomy, wall: NDArray, u: Field, slot: float, k: float) -> Field:
+def _defocus(anatomy: Anatomy, wall: NDArray[np.bool_], u: Field, slot: float, k: float) -> Field:
     """Strength of defocus: a round region in mucosa and submucosa with a soft edge."""
     width = float(np.ptp(anatomy.along[wall]))
     q = np.hypot((u - slot) * width / (800 * k), (anatomy.depth - 1100 * k) / (950 * k))
@@ -124,7 +125,7 @@ def _defocus(anatomy: Anatomy, wall: NDArray, u: Field, slot: float, k: float) -
 
 
 def _fold(
-    rng: np.random.Generator, anatomy: Anatomy, wall: NDArray, u: Field, slot: float
+    rng: np.random.Generator, anatomy: Anatomy, wall: NDArray[np.bool_], u: Field, slot: float
 ) -> Field:
     """Strength of the fold: a winding band of doubled tissue across the wall."""
     width = float(np.ptp(anatomy.along[wall]))
@@ -174,7 +175,7 @@ def _ink(rng: np.random.Generator, anatomy: Anatomy, k: float) -> Field:
     )
     density = np.zeros((*anatomy.part.shape, 3), np.float32)
     for colour, points, half in strokes:
-        weight = _stroke(rng, anatomy.part.shape, np.asarray(points), half)
+        weight = _stroke(rng, density.shape[:2], np.asarray(points), half)
         density += weight[..., None] * np.asarray(INKS[colour], np.float32)
     return density
 
@@ -186,7 +187,7 @@ def _bounds(anatomy: Anatomy, piece: int) -> tuple[float, float, float, float]:
 
 
 def _stroke(
-    rng: np.random.Generator, shape: tuple[int, ...], points: NDArray, half: float
+    rng: np.random.Generator, shape: tuple[int, int], points: NDArray[np.floating], half: float
 ) -> Field:
     """Amount of ink of a stroke through three points (y, x; px): uneven, denser at its rim."""
     t = np.linspace(0, 1, 400)[:, None]

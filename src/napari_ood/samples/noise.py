@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 Field = NDArray[np.float32]
+T = TypeVar("T", bound=np.generic)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], wavelength: float) -> Field:
@@ -83,7 +86,7 @@ def texture(
 def wrapped(tex: Field, y: int, x: int, h: int, w: int) -> Field:
     """Cut ``(h, w)`` from a tileable texture at any position."""
     rows, cols = np.arange(y, y + h) % tex.shape[0], np.arange(x, x + w) % tex.shape[1]
-    return np.take(np.take(tex, rows, axis=0), cols, axis=1)
+    return np.asarray(np.take(np.take(tex, rows, axis=0), cols, axis=1), np.float32)
 
 
 def enlarge(field: Field, factor: int, y: int, x: int, h: int, w: int) -> Field:
@@ -139,10 +142,11 @@ def lattice(
     return points.astype(np.float32)
 
 
-def lookup(field: NDArray[np.generic], factor: int, points: NDArray[np.float32]) -> NDArray:
+def lookup(field: NDArray[T], factor: int, points: NDArray[np.float32]) -> NDArray[T]:
     """Values of a coarse field at level-0 points ``[N, 2]`` (nearest cell, edges clamped)."""
     i = np.clip((points / factor).astype(int), 0, np.array(field.shape) - 1)
-    return np.asarray(field[i[:, 0], i[:, 1]])
+    values: NDArray[T] = field[i[:, 0], i[:, 1]]
+    return values
 
 
 def soften(array: Field, sigma: float) -> Field:

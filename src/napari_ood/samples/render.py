@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.samples.anatomy import CELL
-from napari_ood.samples.epithelium import LAYERS, columnar, draw_gland
+from napari_ood.samples.epithelium import LAYERS, Gland, columnar, draw_gland
 from napari_ood.samples.noise import Field, enlarge, soften, wrapped
 from napari_ood.samples.section import Section
 from napari_ood.samples.sprites import stamp
 from napari_ood.samples.squamous import draw_squamous
 from napari_ood.samples.stains import COUNTERSTAIN, DAB, GLASS_RGB, density, to_rgb
-from napari_ood.samples.structures import SURFACE_HEIGHT
+from napari_ood.samples.structures import SURFACE_HEIGHT, Vessel
 from napari_ood.samples.vessels import draw_vessel
+
+Items = Sequence[Gland | Vessel]
+Draw = Callable[[int], tuple[Field, Field]]
 
 MARGIN, WIDE_MARGIN = 8, 96
 """Px drawn around a box for the optics; where blur or a fold needs more."""
@@ -28,7 +32,7 @@ DEFOCUS_PX = (2.4, 6.0)
 
 
 class Renderer:
-    """Draws boxes of one section; keeps recent crypts and vessels, as a box seldom holds all of one.
+    """Draws boxes of one section; keeps recent crypts and vessels, which often cross boxes.
 
     Safe to call from several threads.
     """
@@ -36,6 +40,8 @@ class Renderer:
     def __init__(self, section: Section) -> None:
         self.section = section
         tex = section.textures
+        banks = section.fibre_banks, section.nucleus_banks
+        self._reach = tuple(max(bank.reach for bank in group) for group in banks)
         self._gland = lru_cache(96)(
             lambda i: draw_gland(section.glands[i], tex["grain"], tex["warp"])
         )
@@ -46,7 +52,8 @@ class Renderer:
     def box(self, y: int, x: int, h: int, w: int) -> NDArray[np.uint8]:
         """Draw ``(h, w, 3)`` uint8 at level-0 position (y, x)."""
         planted = self.section.planted
-        wide = any(self._touches(f, y, x, h, w) for f in (planted.blur, planted.fold))
+        near = y - MARGIN, x - MARGIN, h + 2 * MARGIN, w + 2 * MARGIN
+        wide = any(self._touches(f, *near) for f in (planted.blur, planted.fold))
         m = WIDE_MARGIN if wide else MARGIN
         y0, x0, full_h, full_w = y - m, x - m, h + 2 * m, w + 2 * m
         light = self._light(y0, x0, full_h, full_w)
@@ -75,7 +82,7 @@ class Renderer:
         """Light through bare glass: strips of the line scanner, faint unevenness, dust."""
         strip = (np.arange(x, x + w) % 1024) / 1024 - 0.5
         uneven = 1 - 0.008 * (2 * strip[None, :]) ** 2
-        mottle = wrapped(self.section.textures["warp"], y // 3, x // 3, h, w)
+        mottle = wrapped(self.section.textures["warp"], y, x, h, w)
         shade = (uneven + 0.0015 * mottle).astype(np.float32)
         return np.asarray(shade[..., None] * np.asarray(GLASS_RGB, np.float32))
 
@@ -102,7 +109,7 @@ class Renderer:
         return od
 
     def _layers(self, y: int, x: int, h: int, w: int) -> Field:
-        """Draw the stains ``(4, h, w)``: ground, fibres, vessels, crypts, nuclei, red cells, edge."""
+        """Draw the stains ``(4, h, w)`` from the ground up, then cut them at the section's edge."""
         s = self.section
         canvas = np.zeros((LAYERS, h, w), np.float32)
         mottle = wrapped(s.textures["mottle"], y, x, h, w)
@@ -121,14 +128,14 @@ class Renderer:
 
     def _stamp_fibres(self, canvas: Field, y: int, x: int) -> None:
         s, marks = self.section, self.section.fibres
-        for i in marks.near(y, x, *canvas.shape[1:], 160):
+        for i in marks.near((y, x), canvas.shape[1:], self._reach[0]):
             sprite = s.fibre_banks[marks.kind[i]].pick(marks.variant[i], marks.theta[i])
             at = marks.yx[i]
             stamp(canvas[:2], sprite, at[0] - y, at[1] - x, marks.amount[i])
 
     def _stamp_nuclei(self, canvas: Field, y: int, x: int) -> None:
         s, marks = self.section, self.section.nuclei
-        for i in marks.near(y, x, *canvas.shape[1:], 32):
+        for i in marks.near((y, x), canvas.shape[1:], self._reach[1]):
             sprite = s.nucleus_banks[marks.kind[i]].pick(marks.variant[i], marks.theta[i])
             at = marks.yx[i]
             stamp(canvas, sprite, at[0] - y, at[1] - x, marks.amount[i])
@@ -138,7 +145,7 @@ class Renderer:
             sprite = s.red_bank[i % len(s.red_bank)]
             stamp(canvas, sprite, s.red[i, 0] - y, s.red[i, 1] - x, s.red_amount[i], first=2)
 
-    def _paste(self, canvas: Field, y: int, x: int, items: tuple, draw: object) -> None:
+    def _paste(self, canvas: Field, y: int, x: int, items: Items, draw: Draw) -> None:
         """Lay drawn squares (crypts or vessels) over the canvas."""
         h, w = canvas.shape[1:]
         for i, item in enumerate(items):
@@ -198,7 +205,7 @@ class Renderer:
         torn = np.clip((depth - inside) / 60, 0, 1)
         warp = wrapped(s.textures["warp"], y + 17, x + 5, h, w)
         line = inside + torn * (3 * mottle + 6 * warp)
-        return np.clip(line / 1.5 + 0.5, 0, 1)
+        return np.asarray(np.clip(line / 1.5 + 0.5, 0, 1), np.float32)
 
     def _defocused(self, rgb: Field, y: int, x: int) -> Field:
         """Blur by the scanner's optics, and more where the section was out of focus."""

@@ -15,6 +15,7 @@ from napari_ood.samples.foreign import Planted, nothing, plant
 from napari_ood.samples.noise import Field, lattice, lookup, smooth_noise, soften, texture
 from napari_ood.samples.sprites import (
     ANGLES,
+    ANGLES_ROUND,
     Bank,
     FibreShape,
     NucleusShape,
@@ -56,7 +57,9 @@ NUCLEI = {
     "fibroblast": NucleusShape(15.5, 3.1, 0.16, 1.5, 0.15, 0.15, 2.5, bend=0.5),
     "cigar": NucleusShape(15.0, 3.6, 0.14, 1.15, 0.15, 0.25, 2.5, bend=0.12),
     "blast": NucleusShape(9.4, 8.2, 0.12, 0.95, 0.25, 0.5, 3.0, 2.4, 0.25, 0.36, 0.1, nucleoli=2),
-    "histiocyte": NucleusShape(10, 6.6, 0.12, 0.85, 0.2, 0.45, 3.0, 6.0, 0.06, 0.3, 0.2, nucleoli=1),
+    "histiocyte": NucleusShape(
+        10, 6.6, 0.12, 0.85, 0.2, 0.45, 3.0, 6.0, 0.06, 0.3, 0.2, nucleoli=1
+    ),
     "endothelium": NucleusShape(13.0, 2.8, 0.15, 1.5, 0.12, 0.1, 2.5, bend=0.3),
 }
 
@@ -133,16 +136,21 @@ def describe(size: int, seed: int, foreign: bool) -> Section:
         red=red,
         red_amount=red_amount,
         squamous=squamous,
-        fibre_banks=tuple(
-            bank(lambda s=s: fibre(rng[4], s), 10, ANGLES) for s in FIBRES.values()
-        ),
-        nucleus_banks=tuple(
-            bank(lambda s=s: nucleus(rng[5], s), 14, ANGLES) for s in NUCLEI.values()
-        ),
+        fibre_banks=tuple(_fibre_bank(rng[4], shape) for shape in FIBRES.values()),
+        nucleus_banks=tuple(_nucleus_bank(rng[5], shape) for shape in NUCLEI.values()),
         red_bank=tuple(red_cell(rng[3]) for _ in range(24)),
         textures=_textures(rng[7]),
         tissue=_tissue_truth(anatomy, gland_cells),
     )
+
+
+def _fibre_bank(rng: np.random.Generator, shape: FibreShape) -> Bank:
+    return bank(lambda: fibre(rng, shape), 10, ANGLES)
+
+
+def _nucleus_bank(rng: np.random.Generator, shape: NucleusShape) -> Bank:
+    angles = ANGLES if shape.long > 1.5 * shape.short else ANGLES_ROUND
+    return bank(lambda: nucleus(rng, shape), 14, angles)
 
 
 def _textures(rng: np.random.Generator) -> dict[str, Field]:

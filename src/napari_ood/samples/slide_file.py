@@ -139,7 +139,7 @@ def truth_of(section: Section) -> Truth:
 def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     h, w = pixels.shape[0] // 2, pixels.shape[1] // 2
     quads = pixels[: 2 * h, : 2 * w].reshape(h, 2, w, 2, 3)
-    return ((quads.sum(axis=(1, 3), dtype=np.uint16) + 2) // 4).astype(np.uint8)
+    return np.asarray((quads.sum(axis=(1, 3), dtype=np.uint16) + 2) // 4, np.uint8)
 
 
 def _write_pyramid(path: Path, pixels: NDArray[np.uint8]) -> None:

@@ -1,4 +1,4 @@
-"""Sprites: small drawn pieces (nuclei, collagen bundles, red cells) that are stamped on the section.
+"""Sprites: small drawn pieces (nuclei, collagen, red cells) that are stamped on the section.
 
 A sprite is an array ``(3, h, w)`` float32: opacity, haematoxylin and eosin, the stains already
 multiplied by the opacity. Banks are drawn once per slide: stamping is then a few array operations.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import floor
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_ood.samples.noise import Field, soften, texture
 
-ANGLES = 20
-"""Orientations of a bank over half a turn."""
+ANGLES, ANGLES_ROUND = 20, 8
+"""Orientations of a bank over half a turn; fewer where shapes are nearly round."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,12 @@ class Bank:
     """Sprites of one kind: ``sprites[variant][angle]``; round kinds have one angle."""
 
     sprites: tuple[tuple[Field, ...], ...]
+
+    @property
+    def reach(self) -> int:
+        """Half the side of the largest sprite, px."""
+        longest = max(max(s.shape) for turned in self.sprites for s in turned)
+        return int(longest) // 2 + 1
 
     def pick(self, variant: int, theta: float) -> Field:
         """Sprite nearest to an orientation ``theta`` (radians from x towards y)."""
@@ -40,7 +46,8 @@ def stamp(
     ``amount`` scales the stain of the sprite, not its opacity.
     """
     _, h, w = sprite.shape
-    top, left = round(y - h / 2), round(x - w / 2)
+    # not round(): it rounds halves to even, so the place would depend on where the box begins
+    top, left = floor(y - h / 2 + 0.5), floor(x - w / 2 + 0.5)
     y0, x0 = max(top, 0), max(left, 0)
     y1, x1 = min(top + h, canvas.shape[1]), min(left + w, canvas.shape[2])
     if y0 >= y1 or x0 >= x1:
@@ -71,7 +78,9 @@ def _turn(sprite: Field, count: int) -> tuple[Field, ...]:
         _trim(ndimage.rotate(sprite, -180.0 * k / count, axes=(1, 2), order=1))
         for k in range(count // 2 + 1)
     ]
-    mirrored = [np.ascontiguousarray(first[count - k][:, :, ::-1]) for k in range(count // 2 + 1, count)]
+    mirrored = [
+        np.ascontiguousarray(first[count - k][:, :, ::-1]) for k in range(count // 2 + 1, count)
+    ]
     return tuple(first + mirrored)
 
 
@@ -130,7 +139,7 @@ def nucleus(rng: np.random.Generator, shape: NucleusShape) -> Field:
         r, phi = 0.45 * rng.random(), rng.uniform(0, 2 * np.pi)
         d2 = (x - r * a * np.cos(phi)) ** 2 + (y - r * b * np.sin(phi)) ** 2
         h = h + 0.8 * shape.h * np.exp(-d2 / 2.0)
-    h = np.clip(h * rng.normal(1, 0.1), 0.05, 2.6)
+    h = np.clip(h * rng.normal(1, 0.1), 0.05, 2.6).astype(np.float32)
     # sections are thicker than the depth of field: some nuclei lie out of focus or are cut
     blur = float(rng.choice([0.5, 0.7, 1.0, 1.5], p=[0.4, 0.35, 0.17, 0.08]))
     return _finish(*_with_cytoplasm(rng, shape, (y, x), inside, h), blur)
@@ -139,9 +148,8 @@ def nucleus(rng: np.random.Generator, shape: NucleusShape) -> Field:
 def _with_cytoplasm(
     rng: np.random.Generator, shape: NucleusShape, yx: tuple[Field, Field], inside: Field, h: Field
 ) -> tuple[Field, Field, Field]:
-    opacity, e = 0.96 * inside, 0.22 * inside
     if shape.cytoplasm_px == 0:
-        return opacity, h, e
+        return 0.96 * inside, h, np.full_like(h, 0.22)
     shift = shape.off_centre * shape.long
     ry = shape.short + shape.cytoplasm_px * rng.uniform(0.8, 1.2)
     rx = shape.long + shape.cytoplasm_px * rng.uniform(0.8, 1.4)
@@ -150,7 +158,7 @@ def _with_cytoplasm(
     both = inside + (1 - inside) * body
     mix_h = (inside * h + (1 - inside) * body * shape.cytoplasm_h) / np.maximum(both, 1e-4)
     mix_e = (inside * 0.22 + (1 - inside) * body * shape.cytoplasm_e) / np.maximum(both, 1e-4)
-    return both, mix_h, mix_e
+    return both.astype(np.float32), mix_h.astype(np.float32), mix_e.astype(np.float32)
 
 
 @dataclass(frozen=True)

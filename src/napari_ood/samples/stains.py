@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Optical density (base e) in R, G, B of one unit of stain. H and E follow the reference vectors of
-#: Macenko et al. 2009 (doi:10.1109/ISBI.2009.5193250), DAB those of Ruifrok & Johnston 2001; blood is
+#: Optical density (base e) in R, G, B of one unit of stain. H and E are near the vectors of Macenko
+#: et al. 2009 (doi:10.1109/ISBI.2009.5193250), DAB near that of Ruifrok & Johnston 2001; blood is
 #: eosin on haemoglobin, which scanners show brick red.
 HAEMATOXYLIN = (0.60, 0.72, 0.36)
 EOSIN = (0.10, 0.80, 0.50)

@@ -18,7 +18,7 @@ SURFACE_HEIGHT = 48.0
 
 @dataclass(frozen=True)
 class Marks:
-    """Stamps in drawing order: position (px), direction (radians), bank, variant, amount of stain."""
+    """Stamps in drawing order: position (px), direction (radians), bank, variant, amount."""
 
     yx: NDArray[np.float32]
     theta: NDArray[np.float32]
@@ -26,8 +26,9 @@ class Marks:
     variant: NDArray[np.int16]
     amount: NDArray[np.float32]
 
-    def near(self, y: int, x: int, h: int, w: int, reach: int) -> NDArray[np.intp]:
+    def near(self, corner: tuple[int, int], shape: tuple[int, ...], reach: int) -> NDArray[np.intp]:
         """Indices, in drawing order, of the marks that may touch a box."""
+        (y, x), (h, w) = corner, shape
         lo, hi = (y - reach, x - reach), (y + h + reach, x + w + reach)
         return np.flatnonzero(((self.yx >= lo) & (self.yx < hi)).all(axis=1))
 
@@ -141,7 +142,9 @@ def append(marks: Marks, placed: NDArray[np.float32], kind: int) -> Marks:
     )
 
 
-def place_glands(rng: np.random.Generator, anatomy: Anatomy) -> tuple[list[Gland], NDArray]:
+def place_glands(
+    rng: np.random.Generator, anatomy: Anatomy
+) -> tuple[list[Gland], NDArray[np.bool_]]:
     """Pack crypts into the mucosa, large ones first; also return the coarse cells they cover.
 
     Where the cut runs along the crypts they are long test tubes, elsewhere rings.
@@ -197,7 +200,9 @@ def _fits(gland: Gland, free: NDArray[np.bool_], taken: NDArray[np.bool_]) -> bo
     return True
 
 
-def place_vessels(rng: np.random.Generator, anatomy: Anatomy) -> tuple[list[Vessel], NDArray]:
+def place_vessels(
+    rng: np.random.Generator, anatomy: Anatomy
+) -> tuple[list[Vessel], NDArray[np.bool_]]:
     """Place arteries, veins and capillaries in the stroma; also return the cells they cover."""
     stroma = np.isin(anatomy.part, [Part.SUBMUCOSA])
     room = ndimage.distance_transform_edt(stroma) * CELL
@@ -238,9 +243,9 @@ def place_vessels(rng: np.random.Generator, anatomy: Anatomy) -> tuple[list[Vess
 def place_cells_of_vessels(
     rng: np.random.Generator, vessels: list[Vessel]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Nuclei of vessel walls ``[N, 3]`` (y, x, theta), and red cells ``[K, 2]`` with ``[K]`` amounts."""
+    """Nuclei of vessel walls ``[N, 3]`` (y, x, theta); red cells ``[K, 2]`` and their amounts."""
     nuclei: list[tuple[float, float, float]] = []
-    red = [np.zeros((0, 2))]
+    red: list[NDArray[np.floating]] = [np.zeros((0, 2))]
     for v in vessels:
         rings = [1.0] + [v.wall * f for f in (0.35, 0.7) if v.wall > 16]
         for ring in rings:
@@ -257,7 +262,9 @@ def place_cells_of_vessels(
     return np.asarray(nuclei, np.float32).reshape(-1, 3), cells, amounts
 
 
-def _turned(vessel: Vessel, v: NDArray, u: NDArray) -> NDArray:
+def _turned(
+    vessel: Vessel, v: NDArray[np.floating], u: NDArray[np.floating]
+) -> NDArray[np.floating]:
     cos, sin = np.cos(vessel.theta), np.sin(vessel.theta)
     return np.stack([vessel.y + v * cos + u * sin, vessel.x + u * cos - v * sin], axis=-1)
 
