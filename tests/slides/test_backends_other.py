@@ -140,6 +140,38 @@ def test_dicom_focal_planes_are_refused(shared_data: Path, tmp_path: Path) -> No
         open_slide(tmp_path / "z.dcm")
 
 
+def test_dicom_frames_anywhere_or_missing(shared_data: Path, tmp_path: Path) -> None:
+    """TILED_SPARSE: frames state their positions; what no frame covers is white."""
+    header = pydicom.dcmread(shared_data / "slides/dicom_highdicom/sm_image_numbers.dcm")
+    frames, order = header.pixel_array, np.random.default_rng(0).permutation(25)[:20]
+    truth = np.full((50, 50, 3), 255, np.uint8)
+    positions = []
+    for k in order:
+        y, x = 10 * (k // 5), 10 * (k % 5)
+        truth[y : y + 10, x : x + 10] = frames[k]
+        position, group = pydicom.Dataset(), pydicom.Dataset()
+        position.RowPositionInTotalImagePixelMatrix = int(y) + 1
+        position.ColumnPositionInTotalImagePixelMatrix = int(x) + 1
+        group.PlanePositionSlideSequence = [position]
+        positions.append(group)
+    header.DimensionOrganizationType = "TILED_SPARSE"
+    header.PerFrameFunctionalGroupsSequence = positions
+    header.NumberOfFrames = len(order)
+    header.PixelData = frames[order].tobytes()
+    header.save_as(tmp_path / "sparse.dcm")
+    with open_slide(tmp_path / "sparse.dcm") as slide:
+        np.testing.assert_array_equal(np.asarray(slide.levels[0]), truth)
+
+
+def test_dicom_run_length_encoded(shared_data: Path, tmp_path: Path) -> None:
+    header = pydicom.dcmread(shared_data / "slides/dicom_highdicom/sm_image_dots.dcm")
+    header.compress(pydicom.uid.RLELossless)
+    header.save_as(tmp_path / "rle.dcm")
+    truth = pydicom_image(shared_data / "slides/dicom_highdicom/sm_image_dots.dcm")
+    with open_slide(tmp_path / "rle.dcm") as slide:
+        np.testing.assert_array_equal(np.asarray(slide.levels[0]), truth)
+
+
 # --- OME-Zarr ------------------------------------------------------------------------------------
 
 
