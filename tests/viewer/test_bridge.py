@@ -103,7 +103,7 @@ def test_colours_are_fixed_by_the_reference_not_by_the_slide(
     np.testing.assert_allclose(ood.contrast_limits, expected)
     nan, low, foreign = ood.colormap.map(np.array([np.nan, 0.0, 1.0]))
     assert nan[3] == low[3] == 0
-    assert foreign[3] > 0.9
+    assert foreign[3] > 0.7
     assert ood.blending == "translucent_no_depth"
     assert ood.interpolation2d == "nearest"
 

@@ -58,9 +58,14 @@ def choose(combo: Any, text: str) -> None:
 def click(button: Any) -> None:
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QScrollArea
 
     assert button.isVisible()
     assert button.isEnabled()
+    area = button.parent()
+    while area is not None and not isinstance(area, QScrollArea):
+        area = area.parent()
+    area.ensureWidgetVisible(button)  # a click on what is scrolled away lands on something else
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import napari
 
 from napari_ood.errors import RunError
+from napari_ood.viewer.layers import TRUTH_KEY
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -75,6 +76,10 @@ def demo_window(out: str | Path, show: bool = True) -> Path:
     if not runs:
         raise RunError(f"{folder} holds no run to show: run napari-ood demo first")
     viewer = open_in_napari(runs[:1], block=False)
+    for layer in viewer.layers:
+        if TRUTH_KEY in layer.metadata:
+            layer.visible = True
+    viewer.layers.selection.active = viewer.layers[0]
     picture = folder / "screenshot.png"
     save_window(viewer, picture)
     if show:

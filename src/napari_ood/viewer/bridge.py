@@ -151,6 +151,7 @@ class Bridge:
         self._adopt(event.value)
 
     def _adopt(self, layer: Layer) -> None:
+        ood_layers.settle_layer(layer)
         slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
         if slide is not None:
             self._show_scale_bar()

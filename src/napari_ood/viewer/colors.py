@@ -45,8 +45,8 @@ OOD = Ramp(
         (0.0, "#21918c", 0.0),
         (0.30, "#21918c", 0.15),
         (0.5, "#35b779", 0.55),
-        (0.75, "#9fda3a", 0.85),
-        (1.0, "#fde725", 0.95),
+        (0.75, "#9fda3a", 0.72),
+        (1.0, "#fde725", 0.82),
     )
 )
 """The green half of viridis: transparent teal to opaque yellow."""
@@ -56,8 +56,8 @@ UNCERTAINTY = Ramp(
         (0.0, "#ffffcc", 0.0),
         (0.30, "#fed976", 0.20),
         (0.5, "#feb24c", 0.60),
-        (0.75, "#f16913", 0.85),
-        (1.0, "#7f2704", 0.95),
+        (0.75, "#f16913", 0.72),
+        (1.0, "#7f2704", 0.82),
     )
 )
 """Transparent cream over orange to dark brown."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_ood.errors import OodError
@@ -61,6 +61,7 @@ class OodDock(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(content)
+        self._scroll = scroll
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
@@ -106,10 +107,11 @@ class OodDock(QWidget):
         if viewer is None:
             return
         try:
-            viewer.open_sample(PLUGIN, SAMPLE)
+            added = viewer.open_sample(PLUGIN, SAMPLE)
         except OodError as error:
             show_error(str(error))
             return
+        viewer.layers.selection.active = added[0]
         if session.state.bundle is None:
             session.choose_bundle(SAMPLE)
 
@@ -119,6 +121,12 @@ class OodDock(QWidget):
         """Redraw what differs between two snapshots; everything when ``old`` is None."""
         for section in self._sections:
             section.show_state(new, old)
+        if old is not None and new.maps is not None and old.maps is None:
+            # Laid out first: a section that was hidden until now has no place to scroll to.
+            QTimer.singleShot(0, self._scroll_to_results)
+
+    def _scroll_to_results(self) -> None:
+        self._scroll.ensureWidgetVisible(self.results)
 
     # ---------------------------------------------------------------- end
 

@@ -145,14 +145,17 @@ def class_colormap(class_colors: tuple[str, ...]) -> DirectLabelColormap:
 
 
 def make_layer(data: LayerData) -> Layer:
-    """Layer from a layer-data tuple; maps are not editable by brush."""
+    """Layer from a layer-data tuple."""
     array, options, kind = data
-    layer: Layer = Labels(array, **options) if kind == "labels" else Image(array, **options)
-    if OVERLAY_KEY in layer.metadata:
+    return Labels(array, **options) if kind == "labels" else Image(array, **options)
+
+
+def settle_layer(layer: Layer) -> None:
+    """Set what napari takes only after a layer was made: maps are not painted on by accident."""
+    if OVERLAY_KEY in layer.metadata or TRUTH_KEY in layer.metadata:
         layer.editable = False
     if TRUTH_KEY in layer.metadata:
         layer.contour = TRUTH_OUTLINE
-    return layer
 
 
 def slide_of(layer: Layer) -> Slide | None:

@@ -83,11 +83,12 @@ def read_run(path: PathOrPaths) -> list[LayerData]:
 
 def sample_synthetic_he() -> list[LayerData]:
     """The procedural H&E slide, with the truth about its foreign regions as a hidden layer."""
-    from napari_ood.samples import load_truth, synthetic_slide
-    from napari_ood.viewer.layers import slide_layer_data, truth_layer_data
+    from napari_ood.samples import synthetic_slide
+    from napari_ood.viewer.layers import slide_layer_data
+    from napari_ood.viewer.restore import truth_of
 
     slide = _sample("Drawing the sample slide (only once)…", synthetic_slide)
-    return [slide_layer_data(slide), truth_layer_data(load_truth(slide.path), slide)]
+    return [slide_layer_data(slide), *truth_of(slide)]
 
 
 def sample_ihc_colon() -> list[LayerData]:

@@ -9,8 +9,9 @@ from napari.utils.notifications import show_warning
 
 from napari_ood.errors import RunError, SlideError
 from napari_ood.inference import open_run
+from napari_ood.samples import load_truth, truth_path
 from napari_ood.slides import open_slide
-from napari_ood.viewer.layers import overlay_layer_data, slide_layer_data
+from napari_ood.viewer.layers import overlay_layer_data, slide_layer_data, truth_layer_data
 from napari_ood.viewer.maps import Maps
 
 if TYPE_CHECKING:
@@ -36,7 +37,16 @@ def run_layer_data(path: Path) -> list[LayerData]:
     if missing:
         show_warning(" ".join(missing))
     overlays = overlay_layer_data(maps, slide, slide.name if slide else maps.name)
-    return [*([slide_layer_data(slide)] if slide else []), *overlays]
+    if slide is None:
+        return overlays
+    return [slide_layer_data(slide), *overlays, *truth_of(slide)]
+
+
+def truth_of(slide: Slide) -> list[LayerData]:
+    """The truth that lies beside a procedural slide, as a hidden layer; none beside others."""
+    if not truth_path(slide.path).is_file():
+        return []
+    return [truth_layer_data(load_truth(slide.path), slide)]
 
 
 def _bundle_of(run: Run, missing: list[str]) -> Bundle | None:

@@ -110,7 +110,8 @@ class RunSection(Section):
 
     def _show_progress(self, state: State) -> None:
         p, idle = state.progress, state.phase is Phase.IDLE
-        self.bar.setVisible(not idle or p is not None)
+        # A finished run is said in words; a bar that stays full would only take room.
+        self.bar.setVisible(not idle or (p is not None and p.n_done < p.n_total))
         # A bar from 0 to 0 says "busy": until the first tiles are stored nothing else is known.
         self.bar.setRange(0, p.n_total if p else 0)
         self.bar.setValue(p.n_done if p else 0)

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFileDialog,
     QHBoxLayout,
     QLineEdit,
     QMenu,
     QPushButton,
+    QVBoxLayout,
     QWidget,
 )
 from superqt.utils import signals_blocked
 
 from napari_ood.viewer.checks import parse_mpp
+from napari_ood.viewer.preference import opens_slides, set_opens_slides
 from napari_ood.viewer.widgets import Section, text_label
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ EMPTY = (
     "The sample slide is made by a program and has foreign regions to find."
 )
 MOVED = "The slide of this run was not found where it was. Say where it is now:"
+UNTOLD = ("unknown", "generic")
 MPP_MISSING = "This slide does not say how large its pixels are: distances are in pixels."
 
 
@@ -84,10 +88,18 @@ class SlideSection(Section):
         self.sample_button = QPushButton("Open the sample slide")
         self.open_button.clicked.connect(self._open)
         self.sample_button.clicked.connect(self.sample_requested)
-        row = QHBoxLayout(self.empty_row)
-        row.setContentsMargins(0, 0, 0, 0)
+        self.prefer_box = QCheckBox("Open slide files with napari-ood, do not ask")
+        self.prefer_box.setToolTip(
+            "svs, ndpi, mrxs, scn, bif, vms and runs. Can be changed in Preferences > Plugins."
+        )
+        self.prefer_box.setChecked(opens_slides())
+        self.prefer_box.clicked.connect(set_opens_slides)
+        column, row = QVBoxLayout(self.empty_row), QHBoxLayout()
+        column.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.open_button, 1)
         row.addWidget(self.sample_button, 1)
+        column.addLayout(row)
+        column.addWidget(self.prefer_box)
         return self.empty_row
 
     # ---------------------------------------------------------------- view of the state
@@ -158,7 +170,7 @@ def describe(slide: Slide) -> str:
         lines.append("µm/px unknown")
     if slide.objective:
         lines[2] += f" · {slide.objective:g}×"
-    if slide.vendor and slide.vendor != "unknown":
+    if slide.vendor and slide.vendor not in UNTOLD:
         lines[2] += f" · {slide.vendor}"
     return "\n".join(lines)
 
