@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import napari
+from qtpy.QtCore import QEventLoop, QTimer
 
 from napari_ood.errors import RunError
 from napari_ood.viewer.layers import TRUTH_KEY
@@ -97,6 +98,6 @@ def save_window(viewer: Viewer, path: Path) -> None:
 
 def settle(milliseconds: int = SETTLE_MS) -> None:
     """Let Qt lay out and draw everything that is due."""
-    from qtpy.QtTest import QTest
-
-    QTest.qWait(milliseconds)
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()

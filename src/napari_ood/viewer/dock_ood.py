@@ -130,9 +130,9 @@ class OodDock(QWidget):
 
     # ---------------------------------------------------------------- end
 
-    def event(self, event: QEvent) -> bool:
+    def event(self, event: QEvent | None) -> bool:
         """Unbind when napari takes the widget out of its dock: no close event ever comes."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.teardown()
         return bool(super().event(event))
 

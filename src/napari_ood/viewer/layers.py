@@ -165,12 +165,14 @@ def slide_of(layer: Layer) -> Slide | None:
 
 def maps_of(layer: Layer) -> Maps | None:
     """The maps that an overlay layer shows one of."""
-    return layer.metadata.get(MAPS_KEY)
+    maps: Maps | None = layer.metadata.get(MAPS_KEY)
+    return maps
 
 
 def overlay_of(layer: Layer) -> Overlay | None:
     """Which overlay a layer is; None for other layers."""
-    return layer.metadata.get(OVERLAY_KEY)
+    overlay: Overlay | None = layer.metadata.get(OVERLAY_KEY)
+    return overlay
 
 
 def refresh_layer(layer: Layer, final: bool = False) -> None:

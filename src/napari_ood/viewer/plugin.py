@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_ood.slides import Slide
 
 RUN_SUFFIX = ".ood.zarr"
-NOTHING: list[LayerData] = [(None,)]  # type: ignore[list-item]
+NOTHING: list[LayerData] = [(None,)]
 """napari's way to say that a file was taken but gives no layer."""
 
 PathOrPaths = str | Sequence[str]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFileDialog
 from superqt.utils import signals_blocked
 
@@ -29,6 +30,8 @@ class BundleSection(Section):
     def __init__(self) -> None:
         super().__init__("Bundle")
         self.combo = QComboBox()
+        self._items = QStandardItemModel(self.combo)
+        self.combo.setModel(self._items)
         self.combo.activated.connect(self._on_activated)
         self.facts = text_label()
         self.legend = ClassLegend()
@@ -69,7 +72,8 @@ class BundleSection(Section):
     def _mark(self, row: int, error: str | None) -> None:
         """Grey out a damaged bundle and say in its tooltip what is wrong."""
         if error is not None:
-            item = self.combo.model().item(row)
+            item = self._items.item(row)
+            assert item is not None  # it was just added
             item.setEnabled(False)
             self.combo.setItemData(row, error, Qt.ItemDataRole.ToolTipRole)
 

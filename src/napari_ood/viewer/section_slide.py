@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QAction
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -133,7 +134,8 @@ class SlideSection(Section):
         names = sorted(slide.associated) if slide else []
         self.associated_menu.clear()
         for name in names:
-            action = self.associated_menu.addAction(name)
+            action = QAction(name, self.associated_menu)
+            self.associated_menu.addAction(action)
             action.triggered.connect(lambda _=False, n=name: self.associated_requested.emit(n))
         self.associated_button.setVisible(bool(names))
 

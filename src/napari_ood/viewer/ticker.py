@@ -34,10 +34,10 @@ class Ticker(QTimer):
 
 
 def main_window(widget: QWidget) -> QWidget:
-    """The main window that a widget is docked in or floats over; else its own window."""
+    """The main window that a widget is docked in or floats over; without one, the widget."""
     parent: QWidget | None = widget
     while parent is not None:
         if isinstance(parent, QMainWindow):
             return parent
         parent = parent.parentWidget()
-    return widget.window()
+    return widget

@@ -99,6 +99,7 @@ class Segmented(QWidget, Generic[E]):
         self._group = QButtonGroup(self)
         self._group.setExclusive(True)
         self._values = [value for value, _ in options]
+        self._buttons: list[QPushButton] = []
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -106,12 +107,13 @@ class Segmented(QWidget, Generic[E]):
             button = QPushButton(title)
             button.setCheckable(True)
             self._group.addButton(button, i)
+            self._buttons.append(button)
             layout.addWidget(button, 1)
         self._group.idClicked.connect(lambda i: self.chosen.emit(self._values[i]))
 
     def button(self, value: E | None) -> QPushButton:
         """The button of a value."""
-        return self._group.button(self._values.index(value))
+        return self._buttons[self._values.index(value)]
 
     def set_value(self, value: E | None) -> None:
         """Press the button of a value without a signal."""
@@ -149,7 +151,7 @@ class ColorBar(QWidget):
 
     minimumSizeHint = sizeHint
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw bar, ticks and words."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
