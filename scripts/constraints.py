@@ -54,7 +54,8 @@ def main() -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
     roots = ["napari-ood[all]", *project["dependency-groups"]["dev"]]
     versions = closure([Requirement(text) for text in roots])
-    del versions["napari-ood"]
+    for name in ("napari-ood", "pip"):  # pip is what installs, not what is installed
+        versions.pop(name, None)
     print(HEADER, *(f"{name}=={versions[name]}\n" for name in sorted(versions)), sep="", end="")
 
 
