@@ -47,7 +47,7 @@ def _rows(entry: BundleEntry) -> list[tuple[str, str]]:
 def _card_rows(card: Card) -> list[tuple[str, str]]:
     scale = "any scale" if card.mpp is None else f"{card.mpp:g} µm/px"
     return [
-        ("", card.description),
+        ("about", card.description),
         ("classes", ", ".join(card.classes)),
         ("tiles", f"{card.tile_size} px at {scale}"),
         ("stain", card.stain),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -34,8 +36,13 @@ def print_json(record: Mapping[str, Any] | list[Any], indent: int | None = 2) ->
 
 
 def print_table(rows: Iterable[tuple[str, str]]) -> None:
-    """Print two columns; an empty name continues the row above."""
+    """Print two columns, on a terminal with the second wrapped; an empty name continues a row."""
     rows = list(rows)
     width = max((len(name) for name, _ in rows), default=0)
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for name, value in rows:
-        print(f"{name:<{width}}  {value}".rstrip())
+        lines = [value]
+        if width + 2 + len(value) > columns > width + 20:
+            lines = textwrap.wrap(value, columns - width - 2, break_long_words=False)
+        for label, line in zip([name, *[""] * len(lines)], lines, strict=False):
+            print(f"{label:<{width}}  {line}".rstrip())
