@@ -239,6 +239,13 @@ def test_zarr_without_one_sensible_reading_is_refused(tmp_path: Path) -> None:
         open_slide(tmp_path / "n.zarr")
 
 
+def test_zarr_level_points_to_its_image(tmp_path: Path) -> None:
+    for version in (2, 3):
+        write_zarr(tmp_path / "a.zarr", [np.zeros((40, 50), np.uint8)], "yx", version)
+        with pytest.raises(SlideError, match="open the folder above"):
+            open_slide(tmp_path / "a.zarr" / "0")
+
+
 def test_zarr_colours_and_float(tmp_path: Path, shared_data: Path) -> None:
     image = noise((3, 40, 50))
     colours = {"omero": {"channels": [{"color": c} for c in ("FF0000", "00FF00", "0000FF")]}}

@@ -253,6 +253,19 @@ def test_palette_white_is_zero_and_bits(tmp_path: Path) -> None:
         assert "value x 255 / 4095" in slide.warnings[0]
 
 
+def test_ycbcr_without_jpeg(tmp_path: Path) -> None:
+    ycbcr = noise((40, 50, 3))
+    tifffile.imwrite(
+        tmp_path / "y.tif", ycbcr, photometric="ycbcr", compression="deflate", subsampling=(1, 1)
+    )
+    y, cb, cr = (ycbcr[..., i].astype(float) for i in range(3))
+    cb, cr = cb - 128, cr - 128
+    truth = np.stack([y + 1.402 * cr, y - 0.34414 * cb - 0.71414 * cr, y + 1.772 * cb], axis=-1)
+    with open_slide(tmp_path / "y.tif") as slide:
+        difference = slide.read(0, 0, 0, 40, 50) - np.clip(truth, 0, 255)
+        assert np.abs(difference).max() <= 0.51
+
+
 def test_ome_significant_bits_set_the_scale(tmp_path: Path) -> None:
     stored = noise((40, 50), np.uint16) >> 4
     path = tmp_path / "bits.ome.tif"

@@ -13,7 +13,8 @@ from napari_ood.slides.backends.pixels import Converter, Samples, scale_to_uint8
 from napari_ood.slides.backends.pixels import ycbcr_to_rgb as _ycbcr_to_rgb
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
-_JPEG_OR_JP2K = frozenset({6, 7, 34892, 33007, 33003, 33004, 33005, 34712, 22610, 34925})
+# Codecs of images, not of bytes: they turn YCbCr into RGB themselves
+_IMAGE_CODECS = frozenset(int(code) for code in tifffile.TIFF.IMAGE_COMPRESSIONS)
 
 
 def page_converter(page: tifffile.TiffPage, top: float | None = None) -> Converter:
@@ -50,8 +51,7 @@ def page_converter(page: tifffile.TiffPage, top: float | None = None) -> Convert
         keep=n_colour if alpha == "ignored" else samples,
         premultiplied=alpha == "premultiplied",
         invert=photometric == _WHITE_IS_ZERO,
-        # JPEG decoders have turned YCbCr into RGB already; Aperio's JPEG 2000 has not
-        ycbcr=photometric == _YCBCR and int(page.compression) not in _JPEG_OR_JP2K,
+        ycbcr=photometric == _YCBCR and int(page.compression) not in _IMAGE_CODECS,
     )
 
 
@@ -63,7 +63,7 @@ def _check_codec(page: tifffile.TiffPage) -> None:
             tifffile.TIFF.DECOMPRESSORS[code]
     except KeyError as error:
         raise UnsupportedError(f"its compression {name} has no decoder here") from error
-    if page.is_subsampled and code not in _JPEG_OR_JP2K:
+    if page.is_subsampled and code not in _IMAGE_CODECS:
         raise UnsupportedError(f"it has subsampled colours with {name} compression")
 
 

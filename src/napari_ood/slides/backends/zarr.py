@@ -31,7 +31,9 @@ class ZarrBackend:
 
     def __init__(self, path: Path, prefix: str | None = None) -> None:
         self._store = LocalStore(path, read_only=True) if prefix is None else ZipStore(path)
-        root = zarr.open_group(self._store, path=prefix or "", mode="r")
+        root = zarr.open(self._store, path=prefix or "", mode="r")
+        if not isinstance(root, zarr.Group):
+            raise SlideError("it is one level of an OME-Zarr; open the folder above it")
         group, image = _image_group(root)
         axes = _axes(image)
         self._arrays = _arrays(group, image, axes)
