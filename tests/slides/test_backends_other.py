@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from napari_ood.errors import SlideError
 from napari_ood.slides import open_slide
+from napari_ood.slides.backends.openslide import OpenSlideBackend
 
 DICOM = "slides/dicom_cmu_small"
 NDPI = "slides/ndpi_stritt/test3-DAPI-2-(387).ndpi"
@@ -41,6 +42,22 @@ def test_ndpi_equals_tifffile(shared_data: Path, level: int) -> None:
         y, x = truth.shape[0] // 3 + 1, truth.shape[1] // 3 + 1
         window = slide.read(level, y, x, 50, 70)
         np.testing.assert_array_equal(window, truth[y : y + 50, x : x + 70])
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_openslide_windows_do_not_depend_on_where_they_start(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    """At fractional downsamples OpenSlide shifts each region by another fraction of a pixel."""
+    path = shared_data / "slides/derived_pyramids/cmu1_generic_pyramid.tif"
+    monkeypatch.setattr("napari_ood.slides.backends.openslide.BLOCK_PX", 200)
+    backend = OpenSlideBackend(path)
+    truth = tifffile.imread(path, level=level)
+    whole = backend.read(level, 0, 0, *truth.shape[:2])
+    assert np.abs(whole - truth.astype(float)).mean() < 2
+    for y, x in ((100, 101), (137, 250), (250, 201)):
+        window = backend.read(level, y, x, 250, 240)
+        np.testing.assert_array_equal(window, whole[y : y + 250, x : x + 240])
 
 
 def test_colours_that_the_fast_reader_lacks_go_to_openslide(tmp_path: Path) -> None:

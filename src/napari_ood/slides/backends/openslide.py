@@ -11,11 +11,12 @@ import openslide
 
 from napari_ood.errors import SlideError
 from napari_ood.slides.backends.base import RGB, LazyImages, Level, SlideInfo
-from napari_ood.slides.backends.cache import DEFAULT_CACHE_BYTES
+from napari_ood.slides.backends.cache import DEFAULT_CACHE_BYTES, TileCache
 from napari_ood.slides.backends.pixels import over_white
 from napari_ood.slides.backends.tiff_meta import MPP, physical, to_float
 
 DEFAULT_TILE_PX = 512  # where OpenSlide does not tell, e.g. for MIRAX, whose tiles overlap
+BLOCK_PX = 512
 _LONGEST_PROPERTY = 1000
 _FORMATS = {
     "aperio": "Aperio SVS", "dicom": "DICOM WSI", "generic-tiff": "TIFF",
@@ -45,12 +46,40 @@ class OpenSlideBackend:
         handle = _open_handle(path)
         self._handle: openslide.OpenSlide | None = handle
         self._downsamples = handle.level_downsamples
+        self._cache = TileCache()
         self.info = _describe(path, handle, files)
         names = list(handle.associated_images.keys())
         self.associated = LazyImages({name: partial(self._associated, name) for name in names})
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
         """Return the (h, w, 3) uint8 window of a level."""
+        if self._downsamples[level].is_integer():
+            return self._region(level, y, x, h, w)
+        return self._read_by_blocks(level, y, x, h, w)
+
+    def _read_by_blocks(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
+        """Read by blocks that always lie at the same places.
+
+        OpenSlide takes whole level-0 px as origin, so with a fractional downsample it resamples
+        each region by another fraction of a px: the same pixel would depend on the window.
+        """
+        height, width = self.info.levels[level].shape
+        out = np.empty((h, w, 3), np.uint8)
+        for top in range(y // BLOCK_PX * BLOCK_PX, y + h, BLOCK_PX):
+            for left in range(x // BLOCK_PX * BLOCK_PX, x + w, BLOCK_PX):
+                block = self._cache.get((level, top, left))
+                if block is None:
+                    size = min(BLOCK_PX, height - top), min(BLOCK_PX, width - left)
+                    block = self._region(level, top, left, *size)
+                    self._cache.put((level, top, left), block)
+                y0, y1 = max(y, top), min(y + h, top + BLOCK_PX)
+                x0, x1 = max(x, left), min(x + w, left + BLOCK_PX)
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = block[
+                    y0 - top : y1 - top, x0 - left : x1 - left
+                ]
+        return out
+
+    def _region(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
         handle = self._current()
         downsample = self._downsamples[level]
         origin = (round(x * downsample), round(y * downsample))
@@ -80,6 +109,7 @@ class OpenSlideBackend:
         """Forget the handle; it is freed once no thread reads from it any more."""
         with self._lock:
             self._handle = None
+        self._cache.clear()
 
 
 def _open_handle(path: Path) -> openslide.OpenSlide:
