@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,27 @@ _MAX_FILES = 2000
 
 @dataclass(frozen=True)
 class DicomFile:
-    """The header fields of one DICOM file that decide how it is read."""
+    """The header fields of one DICOM file that decide how it is read, as plain values."""
 
     path: Path
-    header: Any
+    fields: dict[str, str]
+
+    @property
+    def series(self) -> str:
+        """Identifier that the files of one slide share."""
+        return self.fields.get("SeriesInstanceUID", "")
 
     @property
     def is_volume(self) -> bool:
         """Whether it holds tissue, not a label, overview or thumbnail."""
-        kinds = [str(kind).upper() for kind in self.header.get("ImageType") or ()]
-        is_slide = str(self.header.get("SOPClassUID", "")) == _WHOLE_SLIDE
-        return is_slide and not {"LABEL", "OVERVIEW", "THUMBNAIL"} & set(kinds)
+        kinds = self.fields.get("ImageType", "").upper()
+        is_slide = self.fields.get("SOPClassUID") == _WHOLE_SLIDE
+        return is_slide and not any(k in kinds for k in ("LABEL", "OVERVIEW", "THUMBNAIL"))
+
+    def number(self, name: str, default: int) -> int:
+        """Return a field as a number, ``default`` where it is missing or none."""
+        value = self.fields.get(name, "")
+        return int(value) if value.isdigit() else default
 
 
 def is_dicom(path: Path) -> bool:
@@ -85,10 +96,10 @@ def _header(path: Path) -> DicomFile:
         warnings.simplefilter("ignore")  # oddities of values that are not used here
         try:
             header = read_partial(file, _is_past_header, specific_tags=[Tag(t) for t in _TAGS])
-            header.get("ImageType")
+            fields = {name: str(header[name].value) for name in _TAGS if name in header}
         except Exception as error:
             raise SlideError(f"its DICOM header is damaged ({error})") from error
-    return DicomFile(path, header)
+    return DicomFile(path, fields)
 
 
 def _is_past_header(tag: int, _vr: str | None, _length: int) -> bool:
@@ -96,41 +107,36 @@ def _is_past_header(tag: int, _vr: str | None, _length: int) -> bool:
     return tag >= _FUNCTIONAL_GROUPS
 
 
-def _by_series(paths: Iterable[Path]) -> dict[str, list[DicomFile]]:
-    series: dict[str, list[DicomFile]] = defaultdict(list)
+def _readable(paths: Iterable[Path]) -> Iterator[DicomFile]:
     for path in paths:
-        file = _header(path)
-        series[str(file.header.get("SeriesInstanceUID", ""))].append(file)
-    return series
+        with suppress(SlideError):  # a damaged neighbour is none of a slide's business
+            yield _header(path)
 
 
 def _folder_series(folder: Path) -> list[DicomFile]:
-    series = list(_by_series(dicom_files(folder)).values())
-    slides = [files for files in series if any(file.is_volume for file in files)]
+    series: dict[str, list[DicomFile]] = defaultdict(list)
+    for file in _readable(dicom_files(folder)):
+        series[file.series].append(file)
+    slides = [files for files in series.values() if any(file.is_volume for file in files)]
     if len(slides) > 1:
         raise SlideError(f"the folder holds {len(slides)} DICOM slides; open a file of one of them")
-    return slides[0] if slides else [file for files in series for file in files]
+    return slides[0] if slides else [file for files in series.values() for file in files]
 
 
 def _file_series(path: Path) -> list[DicomFile]:
     """Return the file with those beside it that share its series, the file itself first."""
     wanted = _header(path)
-    uid = str(wanted.header.get("SeriesInstanceUID", ""))
-    others = [file for file in dicom_files(path.parent) if file != path]
-    siblings = []
-    for other in others:
-        try:
-            file = _header(other)
-        except SlideError:
-            continue  # a damaged neighbour is none of this slide's business
-        if str(file.header.get("SeriesInstanceUID", "")) == uid:
-            siblings.append(file)
-    return [wanted, *siblings]
+    others = _readable(file for file in dicom_files(path.parent) if file != path)
+    return [wanted, *(file for file in others if file.series == wanted.series)]
 
 
 def _why_no_volume(series: list[DicomFile]) -> str:
-    kinds = sorted({str(getattr(f.header.get("SOPClassUID"), "name", "unknown")) for f in series})
-    if kinds == ["VL Whole Slide Microscopy Image Storage"]:
+    from pydicom.uid import UID
+
+    if not series:
+        return "its DICOM files are all damaged; copy them again"
+    kinds = sorted({UID(file.fields.get("SOPClassUID", "")).name or "unknown" for file in series})
+    if {file.fields.get("SOPClassUID") for file in series} == {_WHOLE_SLIDE}:
         return "it holds only a label, overview or thumbnail; open the file with the tissue"
     return f"it is DICOM, but no whole-slide image ({', '.join(kinds)})"
 
@@ -140,7 +146,7 @@ def _check_planes(volumes: list[DicomFile]) -> None:
         ("TotalPixelMatrixFocalPlanes", "focal planes"),
         ("NumberOfOpticalPaths", "optical paths (channels)"),
     ):
-        number = max(int(file.header.get(name) or 1) for file in volumes)
+        number = max(file.number(name, 1) for file in volumes)
         if number > 1:
             raise SlideError(f"it holds {number} {what}; export one of them")
 
@@ -154,8 +160,8 @@ class WsiDicomBackend:
         try:
             self._slide = WsiDicom.open([file.path for file in volumes])
             self._levels = sorted(self._slide.levels, key=lambda level: level.level)
-            self._convert = _converter(volumes[0].header)
-            self.info = self._describe(volumes[0].header, files)
+            self._convert = _converter(volumes[0])
+            self.info = self._describe(volumes[0], files)
         except SlideError:
             raise
         except Exception as error:
@@ -168,7 +174,7 @@ class WsiDicomBackend:
         samples = self._slide.read_region((x, y), number, (w, h), as_array=True)
         return self._convert(np.asarray(samples).reshape(h, w, -1))
 
-    def _describe(self, header: Any, files: tuple[Path, ...]) -> SlideInfo:
+    def _describe(self, first: DicomFile, files: tuple[Path, ...]) -> SlideInfo:
         shapes = [
             Level(
                 (level.size.height, level.size.width),
@@ -177,7 +183,7 @@ class WsiDicomBackend:
             for level in self._levels
         ]
         pixel = self._levels[0].mpp
-        bits = int(header.get("BitsStored") or 8)
+        bits = first.number("BitsStored", 8)
         note = (white_value_note(np.dtype(np.uint16), 2**bits - 1),) if bits > 8 else ()
         return SlideInfo(
             format="DICOM WSI",
@@ -186,7 +192,7 @@ class WsiDicomBackend:
             mpp=physical((float(pixel.height), float(pixel.width))),
             files=files,
             vendor="dicom",
-            metadata={name: str(header[name].value) for name in _TAGS if name in header},
+            metadata=dict(first.fields),
             warnings=note,
         )
 
@@ -195,10 +201,10 @@ class WsiDicomBackend:
         self._slide.close()
 
 
-def _converter(header: Any) -> Converter:
-    bits = int(header.get("BitsStored") or 8)
+def _converter(file: DicomFile) -> Converter:
+    bits = file.number("BitsStored", 8)
     top = float(2**bits - 1)
-    is_inverted = header.get("PhotometricInterpretation") == "MONOCHROME1"
+    is_inverted = file.fields.get("PhotometricInterpretation") == "MONOCHROME1"
 
     def convert(samples: Any) -> RGB:
         return to_rgb(samples.dtype.type(top) - samples if is_inverted else samples, top)
