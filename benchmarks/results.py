@@ -20,11 +20,12 @@ import torch
 
 from napari_ood.evaluation.foreign import controls, read_manifest, resize
 from napari_ood.evaluation.handcrafted import colour_texture
+from napari_ood.evaluation.metrics import auroc
 from napari_ood.evaluation.table import Outputs, Row, compare, id_metrics, markdown, ood_rows
 from napari_ood.models import Bundle, load_bundle
 from napari_ood.models.card import CONFIG
 from napari_ood.models.memory import reuse_freed_memory
-from napari_ood.scores import Mahalanobis
+from napari_ood.scores import Mahalanobis, mean_probability
 from napari_ood.training import read_table, read_tiles
 from napari_ood.training.fit import balanced_sample
 
@@ -67,11 +68,12 @@ def main() -> None:
 
     quality = id_metrics(inside.logits, valid.labels, card.temperature)
     flagged = _share_flagged(bundle, inside)
-    text = _section(bundle, quality, flagged, rows, control_rows)
+    errors = _error_detection(bundle, inside, valid.labels, scores)
+    text = _section(bundle, quality, flagged, errors, rows, control_rows)
     print(text)
     if options.json is not None:
         everything = [dataclasses.asdict(row) for row in [*rows, *control_rows]]
-        report = {"id": quality, "flagged": flagged, "rows": everything}
+        report = {"id": quality, "flagged": flagged, "errors": errors, "rows": everything}
         options.json.write_text(json.dumps(report, indent=1), "utf-8")
     if options.write:
         _write_section(text)
@@ -131,10 +133,21 @@ def _share_flagged(bundle: Bundle, inside: Outputs) -> dict[str, float]:
     return shares
 
 
+def _error_detection(
+    bundle: Bundle, inside: Outputs, labels: np.ndarray, scores: list[str]
+) -> dict[str, float]:
+    """AUROC of each score for telling wrong from right predictions on test tiles."""
+    reference = bundle.require_reference()
+    p = mean_probability(inside.logits, bundle.card.temperature)
+    wrong = p.argmax(axis=1) != labels
+    return {s: auroc(reference.score(s, inside.logits, inside.features), wrong) for s in scores}
+
+
 def _section(
     bundle: Bundle,
     quality: dict[str, float | None],
     flagged: dict[str, float],
+    errors: dict[str, float],
     rows: list[Row],
     control_rows: list[Row],
 ) -> str:
@@ -142,13 +155,17 @@ def _section(
     counts = ", ".join(f"{name} {n}" for name, n in sizes.items())
     versions = ", ".join(f"{p} {version(p)}" for p in ("torch", "timm", "scikit-learn", "numpy"))
     held = bundle.card.training.get("held_out", {})
+    seeds = ", ".join(str(stage["seed"]) for stage in bundle.card.training["stages"])
+    shown = [*LOGIT_SCORES, bundle.card.scores["ood"]]
+    wrong = ", ".join(f"`{name}` {errors[name]:.3f}" for name in dict.fromkeys(shown))
     return f"""{BEGIN}
 ## lymph-node-he
 
 Made by `python benchmarks/results.py --data ../shared/data --write` (Python
-{platform.python_version()}, {versions}, CPU, float32; seed 0). Bundle trained by
-`python training/recipes/lymph_node_he.py`, seed {bundle.card.training["last_stage"]["seed"]};
-weights sha256 `{bundle.hashes["model.safetensors"][:16]}…`.
+{platform.python_version()}, {versions},
+CPU, float32; sampling seed 0). Bundle trained by `python training/recipes/lymph_node_he.py --data
+../shared/data/pcam --out BUNDLE --threads 1` (seeds {seeds}); weights sha256
+`{bundle.hashes["model.safetensors"][:16]}…`.
 
 **In distribution**: PatchCamelyon `valid`, {quality["n"]} tiles, never seen in training nor for any
 choice of epoch or temperature.
@@ -163,6 +180,8 @@ choice of epoch or temperature.
 The bundle's own thresholds keep 95 % of the held-out tiles; on PCam valid they flag
 {flagged["uncertainty"]:.1%} (`{bundle.card.scores["uncertainty"]}`) and {flagged["ood"]:.1%}
 (`{bundle.card.scores["ood"]}`).
+
+**Will it be wrong?** AUROC of telling wrong from right predictions on PCam valid: {wrong}.
 
 **Out of distribution**, against PCam valid. All tiles {bundle.card.tile_size} px; images whose mpp
 is known are brought to {bundle.card.mpp} µm/px, the LC25000 test split is resized from 224 px as a

@@ -63,7 +63,7 @@ FIRST = TrainConfig(
     crop=64,
     seed=0,
 )
-SECOND = dataclasses.replace(FIRST, crop=0, epochs=6, learning_rate=6e-4, warmup=0.1, seed=1)
+SECOND = dataclasses.replace(FIRST, crop=0, epochs=8, learning_rate=1e-3, seed=1)
 
 
 def main() -> None:
@@ -155,7 +155,7 @@ CARD = Card(
     std=(1.0, 1.0, 1.0),
     n_heads=FIRST.n_heads,
     blocks=(),
-    scores={"uncertainty": "entropy", "ood": "mahalanobis@stage1"},
+    scores={"uncertainty": "entropy", "ood": "mahalanobis@stem+stage1"},
     stain="H&E",
     tissue="sentinel lymph node (breast cancer metastases)",
     training_data=(
@@ -167,6 +167,20 @@ CARD = Card(
         "validation split was not used in training; it is the test set of the results."
     ),
     licence="CC0-1.0",
+    limitations=(
+        "A first version from 9,000 tiles: about one tile in six of unseen slides is classified "
+        "wrongly (see results).",
+        "Uncertainty (entropy) says where the model may be wrong on lymph node tissue. It does not "
+        "find foreign tissue: on many foreign sets the model is more confident than at home.",
+        "The OOD score reads early layers. It sees stain, scanner, focus, artefacts and scale as "
+        "much as tissue and can't tell which: slight blur alone is flagged (see the controls in "
+        "docs/results.md).",
+        "Early layers were chosen because an earlier experiment with another network on the same "
+        "foreign sets had favoured them: the results are not quite independent of that choice.",
+        "Foreign tissue that looks like lymph node at 1 µm/px can stay below the threshold.",
+        "The label of a tile is that of its central 32 px; metastasis at the rim does not count.",
+        "Trained on JPEG tiles of two centres: expect more OOD flags on other scanners.",
+    ),
     intended_use=(
         "Research and teaching: shows what prediction, uncertainty and OOD maps look like on H&E "
         "lymph node sections at about 1 µm/px. Not a medical device; not for diagnosis."

@@ -191,8 +191,8 @@ def save_bundle(
     BundleError
         If the folder holds something else, or card, network and reference don't fit together.
     """
-    from safetensors.numpy import save_file as save_arrays
-    from safetensors.torch import save_file as save_tensors
+    from safetensors.numpy import save as arrays_to_bytes
+    from safetensors.torch import save as tensors_to_bytes
 
     path = Path(folder)
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _holds_bundle(path))):
@@ -202,11 +202,11 @@ def save_bundle(
         raise BundleError("the reference was fitted to another network: its features differ")
     path.mkdir(parents=True, exist_ok=True)
     (path / CONFIG).unlink(missing_ok=True)  # a half-written bundle must not look whole
-    metadata = {"format": "pt"}
-    save_tensors(_half_precision(net), path / MODEL, metadata=metadata)
+    # Written by us, not by safetensors, whose files nobody else on the computer could read.
+    (path / MODEL).write_bytes(tensors_to_bytes(_half_precision(net), {"format": "pt"}))
     (path / REFERENCE).unlink(missing_ok=True)
     if reference is not None:
-        save_arrays(reference.tensors(), path / REFERENCE)
+        (path / REFERENCE).write_bytes(arrays_to_bytes(reference.tensors()))
     written = [path / name for name in (MODEL, REFERENCE) if (path / name).is_file()]
     files = {f.name: BundleFile(_sha256(f), f.stat().st_size) for f in written}
     config = dataclasses.replace(card, files=files).to_config()
