@@ -96,10 +96,10 @@ class Renderer:
         if self._touches(s.planted.ihc, y, x, h, w):
             ihc = self._field(s.planted.ihc, y, x, h, w)
             grain = 1 + 0.14 * wrapped(s.textures["grain"], y, x, h, w)
-            brown = layers[3] * 1.7 * grain + 0.09 * eosin
+            brown = layers[3] * 1.7 * grain + 0.13 * eosin
             blue = np.where(layers[3] > 0.2, np.maximum(haem - 0.4, 0), haem)
             units = np.stack([COUNTERSTAIN, DAB]).astype(np.float32)
-            other = np.stack([0.62 * blue + 0.06 * eosin, brown], axis=-1) @ units
+            other = np.stack([0.62 * blue + 0.18 * eosin, brown], axis=-1) @ units
             od += ihc[..., None] * (other - od)
         if self._touches(s.planted.fold, y, x, h, w):
             fold = self._field(s.planted.fold, y, x, h, w)
