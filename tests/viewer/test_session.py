@@ -141,6 +141,19 @@ def test_a_damaged_bundle_is_one_message_and_the_old_one_stays(tmp_path: Path, t
     assert session.state.bundle is tiny_bundle
 
 
+def test_a_slide_whose_file_went_away_is_one_message(slide: Slide, tiny_bundle: Bundle):
+    session = Session(HeldJob)
+    heard = Recorder(session)
+    session.add_slide(slide)
+    slide.path.unlink()
+    session.use_bundle(tiny_bundle)
+    assert heard.failures == []
+    assert not session.start()
+    assert len(heard.failures) == 1
+    assert "cannot be read any more" in heard.failures[0]
+    assert session.state.phase is Phase.IDLE
+
+
 def test_outputs_never_collide_and_the_same_run_goes_on(slide: Slide, tiny_bundle: Bundle):
     from napari_ood import run_slide
 

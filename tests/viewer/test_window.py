@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+import shutil
 import subprocess
 import sys
 import weakref
@@ -116,7 +118,7 @@ def test_the_dock_says_what_happens(window: tuple[Any, Any], qtbot: Any) -> None
     assert "half" in dock.slide.facts.text()
     assert "0.5 µm/px" in dock.slide.facts.text()
     assert not dock.slide.mpp_row.isVisible()
-    assert "half.ood.zarr beside the slide" in dock.run.where.text()
+    assert "half.ood.zarr beside the slide" in dock.run.where.text().replace("\u200b", "")
     assert not dock.results.isVisible()
     run_to_the_end(qtbot, dock)
     assert dock.run.speed.text().startswith("Done: 150 tiles")
@@ -204,10 +206,14 @@ def test_the_empty_dock_leads_on(make_napari_viewer: MakeViewer, bundles: None, 
     assert dock.run.check.text() == "Open a slide first."
 
 
-def test_nothing_is_cut_off_in_a_small_window(window: tuple[Any, Any], qtbot: Any) -> None:
+def test_nothing_is_cut_off_in_a_small_window(
+    window: tuple[Any, Any], qtbot: Any, slide_path: Path
+) -> None:
     from qtpy.QtWidgets import QLabel, QPushButton
 
-    _, dock = window
+    viewer, dock = window
+    long = "a_slide_whose_name_is_as_long_as_those_of_some_hospitals_are_level-0.tif"
+    viewer.open(shutil.copy(slide_path, slide_path.with_name(long)), plugin="napari-ood")
     run_to_the_end(qtbot, dock)
     qtbot.wait(100)
     for button in dock.findChildren(QPushButton):
@@ -216,6 +222,9 @@ def test_nothing_is_cut_off_in_a_small_window(window: tuple[Any, Any], qtbot: An
     for label in dock.findChildren(QLabel):
         if label.isVisible() and label.wordWrap():
             assert label.height() >= label.heightForWidth(label.width())
+            pieces = re.split(r"[\s\u200b]", label.text())
+            widest = max(map(label.fontMetrics().horizontalAdvance, pieces))
+            assert widest <= label.width(), label.text()
 
 
 def test_opening_the_dock_and_a_slide_loads_no_torch(slide_path: Path) -> None:

@@ -90,6 +90,8 @@ class Job:
         except OodError as error:
             self.error = str(error)
         except Exception as error:
+            if not threading.main_thread().is_alive():
+                return  # the interpreter is ending and zarr with it; what is stored stays stored
             log.exception("run failed")
             self.error = f"The run failed: {type(error).__name__}: {error}"
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import RunError
+from napari_ood.models.reference import HIGH_QUANTILE
 from napari_ood.scores import mean_probability, score_bounds
 
 if TYPE_CHECKING:
@@ -58,12 +59,14 @@ class Scale:
     ----------
     score : name of the score, such as ``"mahalanobis@layer1"``
     low, high : ends of the colour bar, the same on every slide
-    familiar : sorted scores of in-distribution validation tiles; None without a reference
+    threshold : value above which 5 % of in-distribution validation tiles lie
+    familiar : their scores, sorted; both are None without a reference
     """
 
     score: str
     low: float
     high: float
+    threshold: float | None = None
     familiar: Floats | None = None
 
     def share_below(self, value: float) -> float | None:
@@ -226,7 +229,8 @@ def _scales(card: Card, reference: Reference | None) -> dict[Overlay, Scale]:
 def _scale(name: str, n_classes: int, reference: Reference | None) -> Scale | None:
     if reference is not None:
         low, high = reference.display_range(name)
-        return Scale(name, low, high, reference.validation_scores(name))
+        threshold = reference.quantile(name, HIGH_QUANTILE)
+        return Scale(name, low, high, threshold, reference.validation_scores(name))
     try:
         low, high = score_bounds(name, n_classes)
     except ValueError as error:

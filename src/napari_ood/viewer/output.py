@@ -55,7 +55,8 @@ def choose_output(
     Raises
     ------
     SlideError
-        If bundle and slide cannot match, or the region lies outside the slide.
+        If bundle and slide cannot match, the region lies outside the slide, or the slide's file
+        is gone.
     """
     wanted = _identity(slide, bundle, region)
     for path in _candidates(folder or default_folder(slide.path), slide.name):
@@ -80,9 +81,13 @@ def _identity(slide: Slide, bundle: Bundle, region: Box | None) -> dict[str, obj
     step = grid_step(slide, bundle.card)
     try:
         grid = TileGrid.over(slide.shape, bundle.card.tile_size, step, region)
+        return identity(slide, bundle, grid, tissue=True)
     except ValueError as error:
         raise SlideError(f"{slide.name}: {error}") from error
-    return identity(slide, bundle, grid, tissue=True)
+    except OSError as error:
+        raise SlideError(
+            f"{slide.path} cannot be read any more ({error.strerror or error}): open it again"
+        ) from error
 
 
 def _stored(path: Path, wanted: dict[str, object]) -> Output | None:

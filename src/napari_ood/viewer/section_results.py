@@ -91,10 +91,11 @@ class ResultsSection(Section):
         scale = maps.scales.get(overlay) if overlay in SCORED else None
         self.question.setText(QUESTIONS[overlay])
         self.bar.setVisible(scale is not None)
-        self.mark.setVisible(scale is not None and scale.familiar is not None)
+        self.mark.setVisible(scale is not None and scale.threshold is not None)
         self.legend.setVisible(overlay is Overlay.PREDICTION)
         if scale is not None and overlay is not None:
-            self.bar.set_scale(RAMPS[overlay].table(), scale.low, scale.high, WORDS[overlay])
+            table, words = RAMPS[overlay].table(), WORDS[overlay]
+            self.bar.set_scale(table, scale.low, scale.high, scale.threshold, words)
             self.bar.setToolTip(f"Score: {scale.score}")
 
     def _show_opacity(self, state: State) -> None:

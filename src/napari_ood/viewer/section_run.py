@@ -12,7 +12,7 @@ from superqt.utils import signals_blocked
 
 from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.session import Phase, Scope
-from napari_ood.viewer.widgets import Section, Segmented, text_label
+from napari_ood.viewer.widgets import Section, Segmented, breakable, text_label
 
 if TYPE_CHECKING:
     from napari_ood.inference import Progress
@@ -151,7 +151,7 @@ def where_text(state: State) -> str:
     output, hint = state.output, SCOPE_HINTS[state.scope]
     if output is None:
         return hint
-    name = output.path.name
+    name = breakable(output.path.name)
     if state.phase is not Phase.IDLE:
         return f"Writing {name}"
     if is_shown(state):
@@ -166,7 +166,7 @@ def where_text(state: State) -> str:
 
 def _place(state: State, output: Output) -> str:
     beside = state.slide is not None and output.path.parent == state.slide.path.parent
-    return "beside the slide" if beside else f"in {output.path.parent}"
+    return "beside the slide" if beside else f"in {breakable(str(output.path.parent))}"
 
 
 def progress_text(progress: Progress | None) -> str:

@@ -22,7 +22,7 @@ from superqt.utils import signals_blocked
 
 from napari_ood.viewer.checks import parse_mpp
 from napari_ood.viewer.preference import opens_slides, set_opens_slides
-from napari_ood.viewer.widgets import Section, text_label
+from napari_ood.viewer.widgets import Section, breakable, text_label
 
 if TYPE_CHECKING:
     from napari_ood.slides import Slide
@@ -162,7 +162,7 @@ class SlideSection(Section):
 def describe(slide: Slide) -> str:
     """Name, size, mpp and scanner of a slide, in three lines."""
     height, width = slide.shape
-    lines = [slide.name, f"{width:,} × {height:,} px"]
+    lines = [breakable(slide.name), f"{width:,} × {height:,} px"]
     if slide.mpp:
         y, x = slide.mpp
         lines[1] += f" · {width * x / 1e3:.1f} × {height * y / 1e3:.1f} mm"

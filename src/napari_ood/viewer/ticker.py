@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QCoreApplication, QTimer
 from qtpy.QtWidgets import QMainWindow, QWidget
 
 if TYPE_CHECKING:
     from napari_ood.viewer.bridge import Bridge
 
 TICK_INTERVAL_MS = 200
+MAX_WAIT_S = 20.0
+"""Longest that quitting waits for a run to stop; it stops after the batch it is at."""
 
 
 class Ticker(QTimer):
@@ -25,7 +27,15 @@ class Ticker(QTimer):
         self.timeout.connect(self._tick)
         # Qt destroys children with their window and sends them no event that they could handle.
         self.destroyed.connect(bridge.session.abandon)
+        app = QCoreApplication.instance()
+        assert app is not None
+        app.aboutToQuit.connect(self._end)
         self.start(TICK_INTERVAL_MS)
+
+    def _end(self) -> None:
+        """Let the run store its last shard before the program ends."""
+        self._bridge.session.abandon()
+        self._bridge.session.wait(MAX_WAIT_S)
 
     def _tick(self) -> None:
         if not self._bridge.tick():

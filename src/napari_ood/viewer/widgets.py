@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -41,6 +42,11 @@ def text_label(text: str = "", *, bold: bool = False, muted: bool = False) -> QL
     font.setItalic(muted)
     label.setFont(font)
     return label
+
+
+def breakable(name: str) -> str:
+    """A file name that a label may break after ``_ - . /`` where it would be cut off."""
+    return re.sub(r"([_\-./\\])(?=\S)", "\\1\u200b", name)
 
 
 def swatch(color: str, size: int = SWATCH_PX) -> QPixmap:
@@ -128,15 +134,21 @@ class ColorBar(QWidget):
         self._image = QImage()
         self._low, self._high = 0.0, 1.0
         self._words = ("", "")
+        self._threshold: float | None = None
         self._value: float | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def set_scale(
-        self, table: NDArray[np.float32], low: float, high: float, words: tuple[str, str]
+        self,
+        table: NDArray[np.float32],
+        low: float,
+        high: float,
+        threshold: float | None,
+        words: tuple[str, str],
     ) -> None:
         """Show a colour table ([n, 4] RGBA, 0 to 1) from ``low`` to ``high``."""
         self._image = _bar_image(table)
-        self._low, self._high, self._words = low, high, words
+        self._low, self._high, self._threshold, self._words = low, high, threshold, words
         self.update()
 
     def set_value(self, value: float | None) -> None:
@@ -164,25 +176,38 @@ class ColorBar(QWidget):
         painter.end()
 
     def _draw_ticks(self, painter: QPainter, bar: QRectF) -> None:
+        left, right = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
         line = self.fontMetrics().height()
-        middle = (self._low + self._high) / 2
-        painter.drawLine(
-            int(bar.center().x()), int(bar.top()), int(bar.center().x()), int(bar.bottom()) + 3
-        )
-        left, centre, right = (
-            Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignHCenter, Qt.AlignmentFlag.AlignRight
-        )  # fmt: skip
-        numbers = QRectF(0, bar.bottom() + 3, self.width(), line + 1)
-        for align, number in ((left, self._low), (centre, middle), (right, self._high)):
-            painter.drawText(numbers, align, f"{number:.3g}")
-        words = numbers.translated(0, line)
+        words = QRectF(0, bar.bottom() + 3 + line, self.width(), line + 1)
         for align, word in ((left, self._words[0]), (right, self._words[1])):
             painter.drawText(words, align, word)
+        numbers = [(0.0, f"{self._low:.3g}"), (float(self.width()), f"{self._high:.3g}")]
+        if self._threshold is not None:
+            x = self._x(self._threshold, bar)
+            painter.drawLine(QPointF(x, bar.top()), QPointF(x, bar.bottom() + 3))
+            numbers.insert(0, (x, f"{self._threshold:.3g}"))
+        self._draw_numbers(painter, bar.bottom() + 3 + self.fontMetrics().ascent(), numbers)
+
+    def _draw_numbers(
+        self, painter: QPainter, baseline: float, numbers: list[tuple[float, str]]
+    ) -> None:
+        """Write numbers centred at their places, inside the widget; later ones yield to earlier."""
+        taken: list[tuple[float, float]] = []
+        for x, text in numbers:
+            width = self.fontMetrics().horizontalAdvance(text)
+            start = min(max(x - width / 2, 0.0), self.width() - width)
+            if all(start + width + 6 < low or start > high + 6 for low, high in taken):
+                taken.append((start, start + width))
+                painter.drawText(QPointF(start, baseline), text)
+
+    def _x(self, value: float, bar: QRectF) -> float:
+        """Place of a value on the bar, clipped to it."""
+        share = (value - self._low) / (self._high - self._low)
+        return float(bar.left() + min(max(share, 0.0), 1.0) * bar.width())
 
     def _draw_value(self, painter: QPainter, bar: QRectF) -> None:
         assert self._value is not None
-        share = (self._value - self._low) / (self._high - self._low)
-        x = bar.left() + min(max(share, 0.0), 1.0) * bar.width()
+        x = self._x(self._value, bar)
         painter.setBrush(self.palette().windowText())
         corners = [(x - 5, 0.0), (x + 5, 0.0), (x, bar.top())]
         painter.drawPolygon(QPolygonF([QPointF(*corner) for corner in corners]))
