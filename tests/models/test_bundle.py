@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from napari_ood.errors import BundleError
-from napari_ood.models import Bundle, BundleEntry, Card, list_bundles, load_bundle, save_bundle
+from napari_ood.models import (
+    Bundle,
+    BundleEntry,
+    Card,
+    Reference,
+    list_bundles,
+    load_bundle,
+    save_bundle,
+)
 
 
 @pytest.fixture
@@ -47,6 +55,21 @@ def test_a_saved_bundle_computes_what_the_network_computed(tiny_bundle: Bundle, 
         again.reference.validation_scores("mahalanobis@layer1"),
         tiny_bundle.reference.validation_scores("mahalanobis@layer1"),
     )
+
+
+def test_what_is_stored_does_not_depend_on_the_layout_in_memory(
+    tiny_bundle: Bundle, tmp_path: Path
+):
+    # A network's logits lie head by head in memory; written as they lie they came back scrambled.
+    original = tiny_bundle.require_reference()
+    names = ("train_features", "train_labels", "head_weight", "head_bias")
+    names += ("validation_logits", "validation_features", "validation_labels")
+    arrays = {name: np.asfortranarray(getattr(original, name)) for name in names}
+    net = tiny_bundle.trained_network()
+    reference = Reference(**arrays, blocks=net.blocks)
+    saved = save_bundle(tmp_path / "f", net, tiny_bundle.card, reference).require_reference()
+    for name in names:
+        np.testing.assert_allclose(getattr(saved, name), arrays[name], rtol=1e-3)
 
 
 def test_the_card_survives_a_round_trip(tiny_bundle: Bundle):

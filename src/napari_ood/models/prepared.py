@@ -47,7 +47,7 @@ class InferenceNet(nn.Module):
     def forward(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 logits ``[B, M, C]``, features ``[B, D]`` of uint8 ``[B, t, t, 3]``."""
         logits, features = self.net(normalise(tiles, self.mean, self.std))
-        return logits.float(), features.float()
+        return logits.float().contiguous(), features.float().contiguous()
 
 
 def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:

@@ -164,7 +164,7 @@ class Reference:
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """Arrays as ``reference.safetensors`` stores them (features in half precision)."""
-        return {
+        stored = {
             "train.features": _half(self.train_features),
             "train.labels": self.train_labels.astype(np.int16),
             "head.weight": self.head_weight,
@@ -173,6 +173,8 @@ class Reference:
             "validation.features": _half(self.validation_features),
             "validation.labels": self.validation_labels.astype(np.int16),
         }
+        # safetensors writes the buffer as it lies in memory and ignores strides.
+        return {name: np.ascontiguousarray(array) for name, array in stored.items()}
 
     @classmethod
     def from_tensors(
