@@ -21,6 +21,7 @@ from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.layers import make_layer, maps_of, overlay_of, slide_layer_data
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.plugin import get_reader, read_run, read_slide
+from napari_ood.viewer.restore import run_layer_data
 from napari_ood.viewer.session import Phase, Scope
 
 from .conftest import SHAPE, finish, write_slide
@@ -232,6 +233,17 @@ def test_a_stored_run_opens_with_its_slide(viewer: ViewerModel, finished: Finish
     for old, new in zip(viewer.layers, fresh.layers, strict=True):
         np.testing.assert_allclose(new.extent.world, old.extent.world)
     np.testing.assert_array_equal(bridge.session.state.maps.ood, maps.ood)
+
+
+def test_a_run_on_an_open_slide_does_not_open_it_again(viewer: ViewerModel, finished: Finished):
+    bridge = bridge_of(viewer)
+    finished(bridge)
+    path, slide = bridge.session.state.maps.path, bridge.session.state.slide
+    for data in run_layer_data(path, bridge.session.state.slides):
+        viewer._add_layer_from_data(*data)
+    assert len(viewer.layers) == 4
+    assert bridge.session.state.slide is slide
+    assert bridge.session.state.maps is maps_of(viewer.layers[-1])
 
 
 def test_a_run_whose_slide_moved_is_shown_and_can_be_told_where_it_is(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari.types import LayerData
 
     from napari_ood.slides import Slide
+    from napari_ood.viewer.bridge import Bridge
 
 RUN_SUFFIX = ".ood.zarr"
 NOTHING: list[LayerData] = [(None,)]
@@ -74,9 +75,10 @@ def read_run(path: PathOrPaths) -> list[LayerData]:
     """Layers of a stored run: its slide where that is found, and the overlays on it."""
     from napari_ood.viewer.restore import run_layer_data
 
-    _follow_current_viewer()
+    bridge = _follow_current_viewer()
+    opened = bridge.session.state.slides if bridge is not None else ()
     try:
-        return run_layer_data(Path(_one(path)))
+        return run_layer_data(Path(_one(path)), opened)
     except OodError as error:
         return _refused(error)
 
@@ -129,12 +131,11 @@ def _refused(error: OodError) -> list[LayerData]:
     return NOTHING
 
 
-def _follow_current_viewer() -> None:
+def _follow_current_viewer() -> Bridge | None:
     """Tie a session to the viewer that a file is opened in: it turns the scale bar on, say."""
     import napari
 
     from napari_ood.viewer.bridge import bridge_of
 
     viewer = napari.current_viewer()
-    if viewer is not None:
-        bridge_of(viewer)
+    return bridge_of(viewer) if viewer is not None else None

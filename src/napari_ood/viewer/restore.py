@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_warning
 
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
     from napari_ood.slides import Slide
 
 
-def run_layer_data(path: Path) -> list[LayerData]:
+def run_layer_data(path: Path, opened: Sequence[Slide] = ()) -> list[LayerData]:
     """Layers of a run, bottom first; what is missing is told in one warning.
+
+    Parameters
+    ----------
+    path : the run's folder
+    opened : slides that the viewer shows already; the run's is not opened twice
 
     Raises
     ------
@@ -32,12 +38,12 @@ def run_layer_data(path: Path) -> list[LayerData]:
     """
     run = open_run(path)
     missing: list[str] = []
-    bundle, slide = _bundle_of(run, missing), _slide_of(run, missing)
+    bundle, slide = _bundle_of(run, missing), _slide_of(run, opened, missing)
     maps = Maps.of_run(run, bundle)
     if missing:
         show_warning(" ".join(missing))
     overlays = overlay_layer_data(maps, slide, slide.name if slide else maps.name)
-    if slide is None:
+    if slide is None or any(slide is s for s in opened):
         return overlays
     return [slide_layer_data(slide), *overlays, *truth_of(slide)]
 
@@ -57,17 +63,20 @@ def _bundle_of(run: Run, missing: list[str]) -> Bundle | None:
         return None
 
 
-def _slide_of(run: Run, missing: list[str]) -> Slide | None:
-    """The slide where the run recorded it, else beside the run."""
+def _slide_of(run: Run, opened: Sequence[Slide], missing: list[str]) -> Slide | None:
+    """The slide that is open, else where the run recorded it, else beside the run."""
     record = run.provenance["slide"]
     recorded = Path(record["path"])
-    mpp = record["mpp"] and (record["mpp"][0], record["mpp"][1])
+    mpp = (record["mpp"][0], record["mpp"][1]) if record["mpp"] else None
+    for slide in opened:
+        if slide.mpp == mpp and _is_recorded(slide, record):
+            return slide
     for path in (recorded, run.path.absolute().parent / recorded.name):
         try:
             slide = open_slide(path, mpp=mpp)
         except SlideError:
             continue
-        if slide.fingerprint() == record["fingerprint"]:
+        if _is_recorded(slide, record):
             return slide
         missing.append(f"{path} is not the slide of this run any more: its contents differ.")
         return None
@@ -76,3 +85,11 @@ def _slide_of(run: Run, missing: list[str]) -> Slide | None:
         "Put it beside the run, or locate it in the OOD dock."
     )
     return None
+
+
+def _is_recorded(slide: Slide, record: dict[str, Any]) -> bool:
+    """Whether a slide's file is, byte for byte where it was sampled, the one that was run."""
+    try:
+        return slide.fingerprint() == record["fingerprint"]
+    except OSError:
+        return False
