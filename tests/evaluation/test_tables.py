@@ -9,7 +9,7 @@ from PIL import Image
 
 from napari_ood.evaluation.foreign import controls, cut, jpeg, read_manifest
 from napari_ood.evaluation.handcrafted import colour_texture
-from napari_ood.evaluation.table import Outputs, compare, id_metrics, markdown, ood_rows
+from napari_ood.evaluation.table import Outputs, compare, id_metrics, markdown, ood_rows, summary
 from napari_ood.models import Bundle
 
 
@@ -92,8 +92,12 @@ def test_rows_compare_the_reference_scores_of_both_groups(tiny_bundle: Bundle):
     assert found["mahalanobis", "same"].auroc == pytest.approx(0.5)
     assert found["entropy", "far"].auroc == pytest.approx(0.5)
     text = markdown(rows, "auroc").splitlines()
-    assert text[0] == "| AUROC | far | same |"
-    assert text[3] == "| `mahalanobis` | **1.000** | **0.500** |"
+    assert text[0] == "| AUROC | `entropy` | `mahalanobis` |"
+    assert text[2:] == ["| far | 0.500 | **1.000** |", "| same | **0.500** | **0.500** |"]
+    kept = markdown(rows, "fpr95").splitlines()
+    assert kept[2] == "| far | 0.960 | **0.000** |"
+    short = summary(rows, "mahalanobis", "entropy", {"far": 1.0, "same": 0.06}).splitlines()
+    assert short[2].startswith("| far | 50 | 1.000 (1.000–1.000) | 0.000 | 100.0% | 0.500 |")
 
 
 def test_quality_in_distribution_follows_from_the_probabilities():

@@ -85,20 +85,36 @@ def id_metrics(
 
 
 def markdown(rows: Sequence[Row], value: str) -> str:
-    """A table of ``auroc`` or ``fpr95``: scores down, sets across, best of each set in bold."""
+    """A table of ``auroc`` or ``fpr95``: sets down, scores across, the best of each set in bold."""
     sets = list(dict.fromkeys(row.set for row in rows))
     scores = list(dict.fromkeys(row.score for row in rows))
-    cells = {(row.score, row.set): float(getattr(row, value)) for row in rows}
+    cells = {(row.score, row.set): round(float(getattr(row, value)), 3) for row in rows}
     pick = max if value == "auroc" else min
-    best = {s: pick(round(cells[score, s], 3) for score in scores) for s in sets}
     lines = [
-        f"| {value.upper()} | {' | '.join(sets)} |",
-        f"|---|{'---|' * len(sets)}",
+        f"| {value.upper()} | {' | '.join(f'`{score}`' for score in scores)} |",
+        f"|---|{'---|' * len(scores)}",
     ]
-    for score in scores:
-        texts = [f"{cells[score, s]:.3f}" for s in sets]
-        marked = [
-            f"**{t}**" if float(t) == best[s] else t for t, s in zip(texts, sets, strict=True)
-        ]
-        lines.append(f"| `{score}` | {' | '.join(marked)} |")
+    for name in sets:
+        values = [cells[score, name] for score in scores]
+        best = pick(values)
+        marked = [f"**{v:.3f}**" if v == best else f"{v:.3f}" for v in values]
+        lines.append(f"| {name} | {' | '.join(marked)} |")
+    return "\n".join(lines)
+
+
+def summary(rows: Sequence[Row], score: str, baseline: str, flagged: Mapping[str, float]) -> str:
+    """A table of one score beside the baseline; ``flagged`` is what its threshold flags per set."""
+    found = {(row.score, row.set): row for row in rows}
+    lines = [
+        f"| set | tiles | AUROC of `{score}` (95 % interval) | FPR95 | flagged | {baseline}: AUROC "
+        "| FPR95 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(row.set for row in rows):
+        ours, plain = found[score, name], found[baseline, name]
+        low, high = ours.auroc_ci
+        lines.append(
+            f"| {name} | {ours.n_ood} | {ours.auroc:.3f} ({low:.3f}–{high:.3f}) | {ours.fpr95:.3f} "
+            f"| {flagged[name]:.1%} | {plain.auroc:.3f} | {plain.fpr95:.3f} |"
+        )
     return "\n".join(lines)
