@@ -160,7 +160,8 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = ("run", slide, "--model", tiny_bundle.path, "--no-tissue", "--stride", "5", "--out")
+    strip = ("--no-tissue", "--region", "0,0,640,160", "--stride", "4")
+    options = ("run", slide, "--model", tiny_bundle.path, *strip, "--out")
     assert run(*options, tmp_path / "whole") == 0
     show = StatusLine.show_run
 
