@@ -67,7 +67,10 @@ def click(button: Any) -> None:
     area = button.parent()
     while area is not None and not isinstance(area, QScrollArea):
         area = area.parent()
-    area.ensureWidgetVisible(button)  # a click on what is scrolled away lands on something else
+    # A click on what is scrolled away, or about to move, lands on something else.
+    QTest.qWait(50)
+    area.ensureWidgetVisible(button)
+    QTest.qWait(50)
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 

@@ -90,6 +90,6 @@ def _slide_of(run: Run, opened: Sequence[Slide], missing: list[str]) -> Slide | 
 def _is_recorded(slide: Slide, record: dict[str, Any]) -> bool:
     """Whether a slide's file is, byte for byte where it was sampled, the one that was run."""
     try:
-        return slide.fingerprint() == record["fingerprint"]
+        return bool(slide.fingerprint() == record["fingerprint"])
     except OSError:
         return False

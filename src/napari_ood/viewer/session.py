@@ -7,7 +7,6 @@ the GUI's; the run itself works in a :class:`~napari_ood.viewer.job.Job`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     from napari_ood.slides import Slide
     from napari_ood.viewer.job import Box
 
-log = logging.getLogger(__name__)
+
+MAX_WAIT_S = 20.0
+"""Longest that closing the window waits for a run to stop; it stops after the batch it is at."""
 
 
 class Scope(StrEnum):
@@ -256,10 +257,14 @@ class Session:
             self._finish(job)
         return alive
 
-    def abandon(self, *_: object) -> None:
-        """Stop a run without telling anyone: for when the window and all views are gone."""
+    def end(self, *_: object) -> None:
+        """Stop a run and wait for its last batch, telling no one: for when the window is gone.
+
+        The program may end right after, and a run that is still working then cannot store more.
+        """
         if self._job is not None:
             self._job.cancel()
+            self._job.wait(MAX_WAIT_S)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the run's thread has ended; whether it has. For scripts and tests."""

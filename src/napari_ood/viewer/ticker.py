@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from napari_ood.viewer.bridge import Bridge
 
 TICK_INTERVAL_MS = 200
-MAX_WAIT_S = 20.0
-"""Longest that quitting waits for a run to stop; it stops after the batch it is at."""
 
 
 class Ticker(QTimer):
@@ -26,16 +24,11 @@ class Ticker(QTimer):
         self._bridge = bridge
         self.timeout.connect(self._tick)
         # Qt destroys children with their window and sends them no event that they could handle.
-        self.destroyed.connect(bridge.session.abandon)
+        self.destroyed.connect(bridge.session.end)
         app = QCoreApplication.instance()
         assert app is not None
-        app.aboutToQuit.connect(self._end)
+        app.aboutToQuit.connect(bridge.session.end)
         self.start(TICK_INTERVAL_MS)
-
-    def _end(self) -> None:
-        """Let the run store its last shard before the program ends."""
-        self._bridge.session.abandon()
-        self._bridge.session.wait(MAX_WAIT_S)
 
     def _tick(self) -> None:
         if not self._bridge.tick():
