@@ -22,7 +22,7 @@ from napari_ood.viewer.layers import make_layer, maps_of, overlay_of, slide_laye
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.plugin import get_reader, read_run, read_slide
 from napari_ood.viewer.restore import run_layer_data
-from napari_ood.viewer.session import Phase, Scope
+from napari_ood.viewer.state import Phase, Scope
 
 from .conftest import SHAPE, finish, write_slide
 

@@ -14,7 +14,8 @@ from napari_ood.viewer.checks import check_run, parse_mpp
 from napari_ood.viewer.job import Job, Request
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.output import choose_output
-from napari_ood.viewer.session import Phase, Scope, Session
+from napari_ood.viewer.session import Session
+from napari_ood.viewer.state import Phase, Scope
 
 from .conftest import write_slide
 

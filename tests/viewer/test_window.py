@@ -17,7 +17,7 @@ import pytest
 
 from napari_ood import Bundle, open_run
 from napari_ood.viewer.maps import Overlay
-from napari_ood.viewer.session import Phase, Scope
+from napari_ood.viewer.state import Phase, Scope
 
 from .conftest import INK, needs_display
 

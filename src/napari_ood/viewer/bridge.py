@@ -5,6 +5,7 @@ The bridge holds its viewer weakly: the viewer, not a table of sessions, decides
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-import numpy as np
-from napari.layers import Layer, Shapes
+from napari.layers import Layer
 from napari.utils.notifications import show_error
 
 from napari_ood.errors import SlideError
@@ -21,17 +21,17 @@ from napari_ood.slides import open_slide
 from napari_ood.viewer import layers as ood_layers
 from napari_ood.viewer.geometry import (
     cell_at,
-    clip_region,
     map_placement,
-    region_of_points,
-    region_of_view,
 )
 from napari_ood.viewer.job import Box
-from napari_ood.viewer.maps import Maps
-from napari_ood.viewer.session import Scope, Session, State
+from napari_ood.viewer.maps import Maps, Overlay
+from napari_ood.viewer.regions import shape_region, view_region
+from napari_ood.viewer.session import Session
+from napari_ood.viewer.state import Result, Scope, State
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.types import LayerData
     from napari.utils.events import Event
 
 HOVER_INTERVAL_S = 0.03
@@ -45,6 +45,7 @@ class Bridge:
         self._viewer = ref(viewer)
         self._applying = False
         self._last_hover = 0.0
+        self._due: list[tuple[Result, LayerData]] = []
         self.session.changed.connect(self._on_session_changed)
         self.session.failed.connect(show_error)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -63,6 +64,7 @@ class Bridge:
 
     def run(self) -> bool:
         """Start a run on the chosen scope, or say why that cannot be; whether it was started."""
+        threading.Thread(target=ood_layers.warm_up, name="napari-ood warm-up", daemon=True).start()
         scope = self.session.state.scope
         if scope is Scope.SLIDE:
             return self.session.start(None)
@@ -81,34 +83,8 @@ class Bridge:
         slide, viewer = self.session.state.slide, self.viewer
         if slide is None or viewer is None or scope is Scope.SLIDE:
             return None
-        if scope is Scope.VIEW:
-            camera = viewer.scene.camera
-            box = region_of_view(camera.center, viewer.canvas.size, camera.zoom, slide.mpp)
-        else:
-            points = self.shape_points()
-            if points is None:
-                return None
-            box = region_of_points(points, slide.mpp)
-        return clip_region(box, slide.shape)
-
-    def shape_points(self) -> np.ndarray | None:
-        """World corners of the chosen shape; None without a Shapes layer that has one.
-
-        The active Shapes layer counts, else the topmost; in it the selected shape, else the last.
-        """
-        layer = self._shapes_layer()
-        if layer is None:
-            return None
-        chosen = max(layer.selected_data, default=len(layer.data) - 1)
-        return np.array([layer.data_to_world(point) for point in layer.data[chosen]])
-
-    def _shapes_layer(self) -> Shapes | None:
-        viewer = self.viewer
-        if viewer is None:
-            return None
-        active = viewer.layers.selection.active
-        candidates = [active, *reversed(viewer.layers)]
-        return next((x for x in candidates if isinstance(x, Shapes) and len(x.data)), None)
+        find = view_region if scope is Scope.VIEW else shape_region
+        return find(viewer, slide)
 
     def show_associated(self, key: str) -> None:
         """Open an associated image of the chosen slide; only ever on request."""
@@ -217,6 +193,7 @@ class Bridge:
         else:
             self.session.look_at(self.region_of(Scope.VIEW))
         alive = self.session.poll()
+        self._insert_due(everything=not alive)
         for result in self.session.state.results:
             if result.maps.take_dirty() or not alive:
                 for layer in self._layers_of(result.maps):
@@ -256,20 +233,36 @@ class Bridge:
                     viewer.layers.remove(layer)
         for result in new.results:
             if not self._layers_of(result.maps) and not _was_in(result.maps, old):
-                self._add_maps(result.slide, result.maps)
+                name = result.slide.name if result.slide is not None else result.maps.name
+                layers = ood_layers.overlay_layer_data(result.maps, result.slide, name)
+                # The visible one is the last, and the first that the user wants to see.
+                self._due += [(result, layer) for layer in reversed(layers)]
+        if not self.session.busy:
+            self._insert_due(everything=True)
 
-    def _add_maps(self, slide: Any, maps: Maps) -> None:
-        viewer = self.viewer
-        assert viewer is not None
-        name = slide.name if slide is not None else maps.name
-        above = 1 + max(
-            (i for i, x in enumerate(viewer.layers) if ood_layers.slide_of(x) is slide),
-            default=len(viewer.layers) - 1,
-        )
-        with self._selection_kept():
-            for data in ood_layers.overlay_layer_data(maps, slide, name):
-                viewer.layers.insert(above, ood_layers.make_layer(data))
-                above += 1
+    def _insert_due(self, everything: bool) -> None:
+        """Add the next overlay, or all: napari takes 50 to 100 ms for each, so one per tick."""
+        while self._due and self.viewer is not None:
+            result, data = self._due.pop(0)
+            if _was_in(result.maps, self.session.state):
+                with self._applied(), self._selection_kept():
+                    place = self._place_of(result, data[1]["metadata"][ood_layers.OVERLAY_KEY])
+                    self.viewer.layers.insert(place, ood_layers.make_layer(data))
+                    self._show_overlay(self.session.state)
+                if not everything:
+                    return
+
+    def _place_of(self, result: Result, overlay: Overlay) -> int:
+        """Index for an overlay: above its slide and above the overlays that lie below it."""
+        below = list(Overlay)[: list(Overlay).index(overlay)]
+        layers = self._layers()
+        under = [
+            i
+            for i, x in enumerate(layers)
+            if ood_layers.slide_of(x) is result.slide is not None
+            or (ood_layers.maps_of(x) is result.maps and ood_layers.overlay_of(x) in below)
+        ]
+        return 1 + max(under, default=len(layers) - 1)
 
     def _show_overlay(self, state: State) -> None:
         for result in state.results:

@@ -16,7 +16,7 @@ from napari_ood.viewer.section_bundle import BundleSection
 from napari_ood.viewer.section_results import ResultsSection
 from napari_ood.viewer.section_run import RunSection
 from napari_ood.viewer.section_slide import SlideSection
-from napari_ood.viewer.session import State
+from napari_ood.viewer.state import State
 from napari_ood.viewer.ticker import Ticker
 
 if TYPE_CHECKING:

@@ -150,6 +150,14 @@ def make_layer(data: LayerData) -> Layer:
     return Labels(array, **options) if kind == "labels" else Image(array, **options)
 
 
+def warm_up() -> None:
+    """Make a first Labels layer with a table: napari imports pandas and more for it, half a second.
+
+    Called in a thread when a run starts, so that the window does not wait for it later.
+    """
+    Labels(np.zeros((1, 1), np.uint8), features={"class": ["no tile"]})
+
+
 def settle_layer(layer: Layer) -> None:
     """Set what napari takes only after a layer was made: maps are not painted on by accident."""
     if OVERLAY_KEY in layer.metadata or TRUTH_KEY in layer.metadata:

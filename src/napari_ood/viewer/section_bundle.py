@@ -16,7 +16,7 @@ from napari_ood.viewer.widgets import ClassLegend, Disclosure, Section, text_lab
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle, Card
-    from napari_ood.viewer.session import State
+    from napari_ood.viewer.state import State
 
 CHOOSE = "Choose a bundle…"
 OPEN_FOLDER = "Open a folder…"

@@ -13,7 +13,7 @@ from napari_ood.viewer.maps import SCORED, Maps, Overlay, Readout
 from napari_ood.viewer.widgets import ClassLegend, ColorBar, Section, Segmented, text_label
 
 if TYPE_CHECKING:
-    from napari_ood.viewer.session import State
+    from napari_ood.viewer.state import State
 
 CHOICES = (
     (Overlay.OOD, "OOD"),

@@ -11,13 +11,13 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QProgressBar, QP
 from superqt.utils import signals_blocked
 
 from napari_ood.viewer.checks import check_run
-from napari_ood.viewer.session import Phase, Scope
+from napari_ood.viewer.state import Phase, Scope
 from napari_ood.viewer.widgets import Section, Segmented, breakable, text_label
 
 if TYPE_CHECKING:
     from napari_ood.inference import Progress
     from napari_ood.viewer.output import Output
-    from napari_ood.viewer.session import State
+    from napari_ood.viewer.state import State
 
 SCOPES = ((Scope.SLIDE, "Whole slide"), (Scope.VIEW, "Current view"), (Scope.SHAPE, "Shape"))
 DEVICES = {

@@ -26,7 +26,7 @@ from napari_ood.viewer.widgets import Section, breakable, text_label
 
 if TYPE_CHECKING:
     from napari_ood.slides import Slide
-    from napari_ood.viewer.session import State
+    from napari_ood.viewer.state import State
 
 EMPTY = (
     "No slide is open. Drag one into the window, or open one here. "

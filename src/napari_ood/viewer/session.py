@@ -7,10 +7,9 @@ the GUI's; the run itself works in a :class:`~napari_ood.viewer.job.Job`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,11 @@ from psygnal import Signal
 from napari_ood.errors import OodError, SlideError
 from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.job import Job, Request
-from napari_ood.viewer.maps import OPACITIES, Maps, Overlay, Readout
-from napari_ood.viewer.output import Output, choose_output
+from napari_ood.viewer.maps import Maps, Overlay, Readout
+from napari_ood.viewer.output import choose_output
+from napari_ood.viewer.state import Phase, Result, Scope, State, same
 
 if TYPE_CHECKING:
-    from napari_ood.inference import Progress
     from napari_ood.models import Bundle
     from napari_ood.slides import Slide
     from napari_ood.viewer.job import Box
@@ -31,64 +30,6 @@ if TYPE_CHECKING:
 
 MAX_WAIT_S = 20.0
 """Longest that closing the window waits for a run to stop; it stops after the batch it is at."""
-
-
-class Scope(StrEnum):
-    """Which part of the slide a run covers."""
-
-    SLIDE = "slide"
-    VIEW = "view"
-    SHAPE = "shape"
-
-
-class Phase(StrEnum):
-    """Where the run stands."""
-
-    IDLE = "idle"
-    RUNNING = "running"
-    CANCELLING = "cancelling"
-
-
-@dataclass(frozen=True)
-class Result:
-    """The maps of one run and the slide they belong to (None when it was not found)."""
-
-    slide: Slide | None
-    maps: Maps
-
-
-@dataclass(frozen=True)
-class State:
-    """One snapshot. ``overlay`` is the one that is visible, None for none of them."""
-
-    slides: tuple[Slide, ...] = ()
-    slide: Slide | None = None
-    bundle: Bundle | None = None
-    scope: Scope = Scope.SLIDE
-    device: str = "auto"
-    folder: Path | None = None
-    output: Output | None = None
-    phase: Phase = Phase.IDLE
-    progress: Progress | None = None
-    outcome: str = ""
-    results: tuple[Result, ...] = ()
-    overlay: Overlay | None = Overlay.OOD
-    opacities: Mapping[Overlay, float] = field(default_factory=lambda: OPACITIES)
-    readout: Readout | None = None
-
-    @property
-    def maps(self) -> Maps | None:
-        """Maps of the chosen slide, or of a run whose slide was not found."""
-        return next((r.maps for r in self.results if r.slide is self.slide), None)
-
-    def differs(self, old: State, *names: str) -> bool:
-        """Whether any of these fields differs from another snapshot."""
-        return any(not _same(getattr(self, n), getattr(old, n)) for n in names)
-
-
-def _same(a: Any, b: Any) -> bool:
-    # Slides, maps and reports hold arrays and are compared by identity; only plain values by value.
-    return a is b or (isinstance(a, str | float | Path | Output | Readout) and bool(a == b))
 
 
 class Session:
@@ -112,7 +53,7 @@ class Session:
 
     def _update(self, **changes: Any) -> None:
         old = self.state
-        if all(_same(getattr(old, name), value) for name, value in changes.items()):
+        if all(same(getattr(old, name), value) for name, value in changes.items()):
             return
         self.state = replace(old, **changes)
         self.changed.emit(self.state, old)
