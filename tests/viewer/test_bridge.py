@@ -178,6 +178,28 @@ def test_the_current_view_is_the_region_of_the_run(viewer: ViewerModel, tiny_bun
     assert len(messages(before)) == 1
 
 
+def test_another_run_on_the_slide_takes_over_the_layers(
+    viewer: ViewerModel, finished: Finished, tiny_bundle: Bundle
+):
+    bridge = bridge_of(viewer)
+    finished(bridge)
+    before = list(viewer.layers)
+    first = bridge.session.state.maps
+    bridge.session.set_overlay(Overlay.UNCERTAINTY)
+    assert bridge.session.start((128, 320, 256, 320))
+    finish(bridge)
+    second = bridge.session.state.maps
+    assert list(viewer.layers) == before
+    assert [x.visible for x in viewer.layers] == [True, False, True, False]
+    assert (first.shape, second.shape) == ((10, 15), (4, 5))
+    for overlay, layer in overlays(viewer).items():
+        assert maps_of(layer) is second
+        assert layer.data is second.array(overlay)
+        np.testing.assert_allclose(layer.extent.world[0], (64 + 16 - 0.25, 160 + 16 - 0.25))
+        inside = layer.get_value((64 + 16, 160 + 16), world=True)
+        assert inside == second.array(overlay)[0, 0]
+
+
 def test_a_drawn_shape_is_the_region_of_the_run(viewer: ViewerModel, tiny_bundle: Bundle):
     bridge = bridge_of(viewer)
     bridge.session.use_bundle(tiny_bundle)

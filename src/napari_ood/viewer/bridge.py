@@ -226,19 +226,28 @@ class Bridge:
     def _replace_maps(self, new: State, old: State) -> None:
         viewer = self.viewer
         assert viewer is not None
-        kept = [r.maps for r in new.results]
-        for result in old.results:
-            if not any(result.maps is maps for maps in kept):
-                for layer in self._layers_of(result.maps):
-                    viewer.layers.remove(layer)
+        gone = [r for r in old.results if not _was_in(r.maps, new)]
         for result in new.results:
-            if not self._layers_of(result.maps) and not _was_in(result.maps, old):
-                name = result.slide.name if result.slide is not None else result.maps.name
-                layers = ood_layers.overlay_layer_data(result.maps, result.slide, name)
-                # The visible one is the last, and the first that the user wants to see.
-                self._due += [(result, layer) for layer in reversed(layers)]
+            if not _was_in(result.maps, old) and not self._layers_of(result.maps):
+                before = next((r for r in gone if r.slide is result.slide), None)
+                self._show_maps(result, self._layers_of(before.maps) if before else [])
+        for result in gone:
+            for layer in self._layers_of(result.maps):
+                viewer.layers.remove(layer)
         if not self.session.busy:
             self._insert_due(everything=True)
+
+    def _show_maps(self, result: Result, free: list[Layer]) -> None:
+        """Show maps in the layers of those they replace: napari takes 0.5 s to remove a layer."""
+        name = result.slide.name if result.slide is not None else result.maps.name
+        layers = {ood_layers.overlay_of(x): x for x in free}
+        # The visible one is the last, and the first that the user wants to see.
+        for data in reversed(ood_layers.overlay_layer_data(result.maps, result.slide, name)):
+            layer = layers.get(data[1]["metadata"][ood_layers.OVERLAY_KEY])
+            if layer is None:
+                self._due.append((result, data))
+            else:
+                ood_layers.reuse_layer(layer, data)
 
     def _insert_due(self, everything: bool) -> None:
         """Add the next overlay, or all: napari takes 50 to 100 ms for each, so one per tick."""

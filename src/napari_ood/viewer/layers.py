@@ -150,6 +150,19 @@ def make_layer(data: LayerData) -> Layer:
     return Labels(array, **options) if kind == "labels" else Image(array, **options)
 
 
+def reuse_layer(layer: Layer, data: LayerData) -> None:
+    """Let a layer of the same overlay show other maps; its visibility and opacity stay."""
+    array, options, _ = data
+    layer.metadata = options["metadata"]
+    layer.data = array
+    layer.units, layer.name = options["units"], options["name"]
+    layer.scale, layer.translate = options["scale"], options["translate"]
+    if isinstance(layer, Labels):
+        layer.colormap, layer.features = options["colormap"], options["features"]
+    else:
+        layer.contrast_limits = options["contrast_limits"]
+
+
 def warm_up() -> None:
     """Make a first Labels layer with a table: napari imports pandas and more for it, half a second.
 

@@ -26,6 +26,7 @@ DEVICES = {
     "cuda": "NVIDIA or AMD GPU",
     "mps": "Apple GPU",
 }
+FINISHED = "Finished"
 SCOPE_HINTS = {
     Scope.SLIDE: "",
     Scope.VIEW: "Only what the window shows now.",
@@ -99,7 +100,7 @@ class RunSection(Section):
         self.scope.set_value(state.scope)
         for widget in (self.scope, self.device, self.folder_button):
             widget.setEnabled(idle)
-        self.run_button.setEnabled(idle and not blocked and not is_shown(state))
+        self.run_button.setEnabled(idle and not blocked and run_title(state) != FINISHED)
         self.run_button.setText(run_title(state))
         self.cancel_button.setEnabled(state.phase is Phase.RUNNING)
         self.check.setText(check.text if check else "")
@@ -135,13 +136,15 @@ def run_title(state: State) -> str:
     output = state.output
     if state.phase is not Phase.IDLE or output is None or not output.resumes:
         return "Run"
+    if state.scope is not Scope.SLIDE:
+        return "Run"  # the view or the shape may be another by now
     if not output.complete:
         return "Continue"
-    return "Finished" if is_shown(state) else "Show the result"
+    return FINISHED if is_shown(state) else "Show the result"
 
 
 def is_shown(state: State) -> bool:
-    """Whether the run that would be written is finished and on screen: there is nothing to do."""
+    """Whether the run that the dock names is finished and on screen."""
     maps, output = state.maps, state.output
     return bool(maps and output and output.complete and maps.path == output.path)
 

@@ -19,7 +19,7 @@ from napari_ood.errors import OodError, SlideError
 from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.job import Job, Request
 from napari_ood.viewer.maps import Maps, Overlay, Readout
-from napari_ood.viewer.output import choose_output
+from napari_ood.viewer.output import Output, choose_output
 from napari_ood.viewer.state import Phase, Result, Scope, State, same
 
 if TYPE_CHECKING:
@@ -220,10 +220,16 @@ class Session:
 
     def _finish(self, job: Job) -> None:
         self._job = None
-        self._update(phase=Phase.IDLE, outcome=_outcome(job))
+        output = _output_of(job)
+        # Of a cancelled part only the same view or shape could go on, and that may have changed.
+        same_slide = self.state.slide is job.request.slide
+        if output and same_slide and (job.request.region is None or output.complete):
+            self._update(phase=Phase.IDLE, outcome=_outcome(job), output=output)
+        else:
+            self._update(phase=Phase.IDLE, outcome=_outcome(job))
+            self._plan()
         if job.error:
             self.failed.emit(job.error)
-        self._plan()
 
     # ---------------------------------------------------------------- results
 
@@ -260,6 +266,11 @@ class Session:
     def point_at(self, readout: Readout | None) -> None:
         """Say what lies under the cursor."""
         self._update(readout=readout)
+
+
+def _output_of(job: Job) -> Output | None:
+    run = job.run
+    return None if run is None else Output(run.path, run.n_tiles, int(run.tissue.sum()))
 
 
 def _outcome(job: Job) -> str:
