@@ -196,6 +196,7 @@ def test_another_run_on_the_slide_takes_over_the_layers(
         assert maps_of(layer) is second
         assert layer.data is second.array(overlay)
         np.testing.assert_allclose(layer.extent.world[0], (64 + 16 - 0.25, 160 + 16 - 0.25))
+        bridge.session.set_overlay(overlay)
         inside = layer.get_value((64 + 16, 160 + 16), world=True)
         assert inside == second.array(overlay)[0, 0]
 
