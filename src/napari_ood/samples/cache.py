@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,11 +44,10 @@ def appearing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.name, dir=path.parent)
-        os.close(handle)
     except OSError as error:
         raise _not_writable(path, error) from error
-    temporary = Path(name)
+    # not tempfile: its files are the user's alone, and a cache can be shared
+    temporary = path.with_name(f".writing-{secrets.token_hex(6)}-{path.name}")
     try:
         yield temporary
         temporary.replace(path)
