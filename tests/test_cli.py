@@ -316,7 +316,7 @@ def test_demo_without_a_window_prints_the_summary(
 ) -> None:
     assert run("demo", "--no-window") == 0
     table = capsys.readouterr().out
-    assert re.search(r"overall +0\.987 +0\.512\n", table)
+    assert re.search(r"overall +10 +0\.987 +0\.512\n", table)
     assert re.search(r"ink +10 +0\.987 +0\.512\n", table)
     assert re.search(r"fold +0 +- +-\n", table)
     assert "0.875 on tiles without foreign regions" in table

@@ -97,9 +97,10 @@ def print_demo(summary: dict[str, Any]) -> None:
     ood, uncertainty = summary["ood_auroc"], summary["uncertainty_auroc"]
     print("\nHow well the scores find the planted regions (AUROC; 0.5 is chance, 1 is perfect):")
     width = max(map(len, ood))
+    n_foreign = sum(n for kind, n in summary["tiles"].items() if kind != "in_distribution")
     print(f"{'':<{width}}  {'tiles':>6}  {'OOD':>6}  {'uncertainty':>11}")
     for kind, auroc in ood.items():
-        n = summary["tiles"].get(kind, "")
+        n = n_foreign if kind == "overall" else summary["tiles"][kind]
         print(f"{kind:<{width}}  {n:>6}  {_number(auroc):>6}  {_number(uncertainty[kind]):>11}")
 
 
