@@ -67,7 +67,7 @@ def run_slide(
     SlideError, BundleError, DeviceError, RunError
         What is written so far is kept and can be resumed.
     """
-    from napari_ood.models import resolve_device
+    from napari_ood.models import resolve_device, reuse_freed_memory
 
     device = resolve_device(device)
     if batch_size is not None and batch_size < 1:
@@ -77,6 +77,8 @@ def run_slide(
     missing = plan.tissue & ~done
     todo = [s for s in shards(done.shape, plan.shard) if missing[s.slices].any()]
     if todo:
+        if device == "cpu":
+            reuse_freed_memory()
         size = batch_size or BATCH_SIZE[device.partition(":")[0]]
         network = Network(bundle, device, size)
         session = Session(slide, plan, writer, network, todo, int(done.sum()), on_progress, view)

@@ -15,9 +15,10 @@ LARGEST_FILLED_HOLE_MM2 = 0.05
 """Smaller holes are lumina, vessels and fat: part of the tissue, about 220 µm across."""
 ASSUMED_MPP = 0.5
 """For the two sizes above only, on a slide without mpp."""
-CONTRAST_LIMITS = (10.0, 30.0)
+CONTRAST_LIMITS = (10.0, 20.0)
 """Bounds of Otsu's threshold in grey values below the glass. Otsu always splits: an empty slide at
-its noise, a slide full of tissue at its nuclei. Fainter than 10 is noise, darker than 30 tissue."""
+its noise, a slide full of tissue at its nuclei. Fainter than 10 is noise, darker than 20 tissue,
+pale IHC stroma and fat included."""
 
 
 class PyramidSlide(Protocol):
