@@ -213,7 +213,7 @@ def describe(trained: Trained, config: TrainConfig, n_kept: int, n_held: int) ->
         scores={"uncertainty": "entropy", "ood": "mahalanobis@stage1"},
         temperature=trained.temperature,
         stain="H&E (procedural)",
-        tissue="none: drawings that look like bowel wall and lymph node",
+        tissue="drawings of bowel wall and lymph node",
         training_data=(
             f"Procedural slides drawn by napari-ood, {SLIDE_PX} px at 0.5 µm/px: {n_kept:,} tiles "
             f"of {len(TRAINING_SEEDS)} slides train the network, {n_held:,} tiles of "
