@@ -230,17 +230,22 @@ def test_nothing_is_cut_off_in_a_small_window(
             assert widest <= label.width(), label.text()
 
 
-def test_opening_the_dock_and_a_slide_loads_no_torch(slide_path: Path) -> None:
+def test_the_dock_loads_no_torch_and_a_run_loads_it_beside_opengl(slide_path: Path) -> None:
+    # In a process of its own: here torch was loaded first, where it cannot clash with Mesa.
     code = f"""
 import sys, napari
-viewer = napari.Viewer(show=False)
+viewer = napari.Viewer()
 viewer.window.add_plugin_dock_widget("napari-ood", "OOD")
 viewer.open({str(slide_path)!r}, plugin="napari-ood")
+viewer.screenshot()
 print("torch" in sys.modules, len(viewer.layers))
+from napari_ood.models import resolve_device
+print(resolve_device("cpu"))
+import torchvision
 viewer.close()
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.split() == ["False", "1"]
+    assert out.stdout.split() == ["False", "1", "cpu"]
 
 
 def test_the_manifest_names_what_exists() -> None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from napari_ood.errors import DeviceError
+from napari_ood.models.llvm import load_triton_apart
 
 _NAME = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
@@ -20,6 +21,7 @@ class Device:
 
 def available_devices() -> tuple[Device, ...]:
     """Devices of this computer, fastest kind first; the CPU is always the last (loads torch)."""
+    load_triton_apart()
     import torch
 
     devices = []
