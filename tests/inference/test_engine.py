@@ -27,6 +27,7 @@ from napari_ood import (
     open_slide,
     run_slide,
 )
+from napari_ood.inference.pipeline import Session
 from napari_ood.inference.store import RunWriter
 from napari_ood.slides import SlideView
 
@@ -184,6 +185,23 @@ def test_a_slide_that_cannot_be_read_further_keeps_what_is_written(
     assert run_slide(slide, tiny_bundle, out, device="cpu").complete
 
 
+def test_threads_end_by_themselves_when_a_second_ctrl_c_strikes_the_shutdown(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def struck(self: Session, writing: threading.Thread) -> None:
+        self._stop.set()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_shut_down", struck)
+        with pytest.raises(KeyboardInterrupt):
+            run_slide(slide, tiny_bundle, tmp_path / "a.ood.zarr", device="cpu")
+    for thread in threading.enumerate():
+        if thread.name.startswith("ood-"):
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
+
 def _planned(slide: Slide, bundle: Bundle):  # type: ignore[no-untyped-def]
     from napari_ood.inference import plan_run
 
@@ -253,8 +271,12 @@ def test_a_slide_without_tissue_gives_an_empty_run(tiny_bundle: Bundle, tmp_path
     assert np.isnan(run.map("ood")).all() and (run.prediction_map() == -1).all()
 
 
-def test_missing_mpp_wrong_device_and_bad_batch_are_refused_before_anything_is_written(
-    slide: Slide, slide_path: Path, tiny_bundle: Bundle, tmp_path: Path
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    slide: Slide,
+    slide_path: Path,
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "a.ood.zarr"
     import tifffile
@@ -266,6 +288,14 @@ def test_missing_mpp_wrong_device_and_bad_batch_are_refused_before_anything_is_w
         run_slide(open_slide(slide_path, mpp=40.0), tiny_bundle, out)
     with pytest.raises(SlideError, match="outside the slide"):
         run_slide(slide, tiny_bundle, out, region=(5000, 0, 10, 10))
+    with pytest.raises(SlideError, match="stride"):
+        run_slide(slide, tiny_bundle, out, stride=0)
+    # A tile of 32 µm at 1 nm/px is 32,000 px wide: 3 GB, and the mpp is surely wrong.
+    with pytest.raises(SlideError, match="mpp"):
+        run_slide(open_slide(slide_path, mpp=0.001), tiny_bundle, out, tissue=False)
+    monkeypatch.setattr("napari_ood.inference.plan.MOST_TILES", 1000)
+    with pytest.raises(SlideError, match="too many"):
+        run_slide(slide, tiny_bundle, out, stride=1)
     with pytest.raises(RunError, match="batch size"):
         run_slide(slide, tiny_bundle, out, batch_size=0)
     if not torch.cuda.is_available():

@@ -126,3 +126,21 @@ def test_shards_partition_the_grid() -> None:
         count[shard.slices] += 1
         assert count[shard.slices].shape == shard.shape
     assert (count == 1).all()
+
+
+@pytest.mark.parametrize("array", ["done", "tissue", "logits", "features"])
+def test_a_damaged_file_is_named(run: Run, array: str) -> None:
+    chunk = next(p for p in (run.path / array / "c").rglob("*") if p.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:5])
+    with pytest.raises(RunError, match=f"damaged.* {array} .*run the slide again"):
+        open_run(run.path)._gather("logits" if array == "logits" else "features")
+
+
+@pytest.mark.parametrize("key", ["grid", "identity", "sessions"])
+def test_provenance_that_lacks_something_is_damage(run: Run, key: str) -> None:
+    file = run.path / "zarr.json"
+    content = json.loads(file.read_text())
+    del content["attributes"]["napari_ood_run"][key]
+    file.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=f"damaged: it lacks {key}"):
+        open_run(run.path)

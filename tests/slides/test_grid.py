@@ -90,3 +90,17 @@ def test_regions_are_clipped_to_the_slide_and_refused_outside_it() -> None:
     for bad in ({"tile": 0}, {"tile": 8, "step": (0.0, 1.0)}, {"tile": 8, "stride": -1}):
         with pytest.raises(ValueError, match="must be"):
             TileGrid.over((100, 200), **bad)  # type: ignore[arg-type]
+
+
+def test_a_region_may_be_any_four_numbers_and_nothing_else() -> None:
+    region = np.array([0, 150, 100, 100])
+    assert TileGrid.over((100, 200), 10, region=region).region == (0, 150, 100, 50)  # type: ignore[arg-type]
+    for bad in ((), (0, 0, 5), (0, 0, "wide", 10), 7, (float("nan"), 0, 10, 10)):
+        with pytest.raises(ValueError, match="region"):
+            TileGrid.over((100, 200), 10, region=bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stride", [0, -3, 2.5])
+def test_a_stride_that_is_none_is_refused(stride: int) -> None:
+    with pytest.raises(ValueError, match="stride"):
+        TileGrid.over((100, 200), 10, stride=stride)

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -220,7 +220,7 @@ class Session:
 
     def _write_all(self) -> None:
         try:
-            while (result := self._results.get()) is not None:
+            while (result := self._next_result()) is not None:
                 with self._timed("write"):
                     self.writer.write(result.shard, result.index, result.logits, result.features)
                 self._written.put(result)
@@ -228,14 +228,20 @@ class Session:
             self._failure = error
             self._stop.set()
 
-    def _shut_down(self, writing: threading.Thread) -> None:
-        self._stop.set()
-        while writing.is_alive():
+    def _next_result(self) -> Result | None:
+        """Wait for a result; None when the session stops and all are taken."""
+        while True:
             try:
-                self._results.put(None, timeout=POLL_S)
-                break
-            except queue.Full:
-                continue
+                return self._results.get(timeout=POLL_S)
+            except queue.Empty:
+                if self._stop.is_set():
+                    return None
+
+    def _shut_down(self, writing: threading.Thread) -> None:
+        # A second Ctrl-C may strike anywhere in here: every thread ends by itself once this is set.
+        self._stop.set()
+        with suppress(queue.Full):
+            self._results.put_nowait(None)  # wakes a writer that waits
         for thread in (*self._readers, writing):
             thread.join()
 

@@ -26,8 +26,14 @@ MIN_TILE_PX = 2
 BLOCK_PX = 2048
 """Side of the block of stored pixels that one shard is cut from, about: large enough that tiles cut
 by its edge are few, small enough that a dozen fit in memory (12 MB each)."""
+MOST_TILES = 20_000_000
+"""A grid of more takes gigabytes for its boxes alone. The largest slides have some 100,000 tiles
+without overlap."""
 SHARD_TILES = (4, 32)
-"""Least and most tiles along a shard's side."""
+"""Least and most tiles along a shard's side; fewer than the least where they lie far apart."""
+LARGEST_SOURCE_PX = 16384
+"""A tile made from more stored pixels along its side would fill the memory (0.8 GB): the slide's
+mpp is wrong, or it stores no level for such a bundle."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def plan_run(
     Raises
     ------
     SlideError
-        If the resolutions cannot match or the region lies outside the slide.
+        If the resolutions cannot match, the region lies outside the slide, or the stride is < 1.
     """
     height, width = slide.levels[0].shape[:2]
     step = grid_step(slide, bundle.card)
@@ -110,11 +116,27 @@ def plan_run(
         grid = TileGrid.over((height, width), bundle.card.tile_size, step, region, stride)
     except ValueError as error:
         raise SlideError(f"{slide.name}: {error}") from error
+    _check_size(slide, grid)
     wanted = np.ones((grid.rows, grid.cols), bool)
     if tissue:
         share = tissue_mask(slide).fraction(grid.boxes())
         wanted = share.reshape(wanted.shape) >= MIN_TISSUE
     return Plan(grid, wanted, _shard_shape(slide, grid))
+
+
+def _check_size(slide: Slide, grid: TileGrid) -> None:
+    """Refuse, before anything is computed, tiles and grids that no memory holds."""
+    if grid.rows * grid.cols > MOST_TILES:
+        raise SlideError(
+            f"{slide.name}: {grid.rows:,} × {grid.cols:,} tiles are too many: choose a larger "
+            "stride or a smaller region"
+        )
+    _, _, height, width = SlideView(slide, grid.step).source(0, 0, grid.tile, grid.tile)
+    if max(height, width) > LARGEST_SOURCE_PX:
+        raise SlideError(
+            f"{slide.name}: one tile would be made from {width:,} × {height:,} px: check the "
+            "slide's mpp (--mpp states another), or save the slide with coarser levels"
+        )
 
 
 def _shard_shape(slide: Slide, grid: TileGrid) -> tuple[int, int]:
@@ -130,6 +152,8 @@ def _shard_shape(slide: Slide, grid: TileGrid) -> tuple[int, int]:
 def _tiles_along(pitch: float, codec: int, n: int) -> int:
     """Tiles along a shard's side, if possible such that it ends where a codec tile ends."""
     low, high = SHARD_TILES
+    # Tiles far apart, or each from very many pixels: memory bounds the shard, not the count.
+    low = int(np.clip(2 * BLOCK_PX // pitch, 1, low))
     wanted = int(np.clip(round(BLOCK_PX / pitch), low, high))
     near = range(max(low, wanted * 2 // 3), min(high, wanted * 3 // 2) + 1)
     aligned = [k for k in near if (k * pitch) % codec == 0]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import BundleError, RunError
-from napari_ood.inference.store import ATTRIBUTE, grid_array, open_group, shards
+from napari_ood.inference.store import ATTRIBUTE, grid_array, open_group, read_cells, shards
 from napari_ood.scores import HEAD_SCORES, mean_probability, parse_score
 from napari_ood.slides.grid import TileGrid
 
@@ -44,8 +44,10 @@ class Run:
         self.provenance: dict[str, Any] = dict(self._group.attrs[ATTRIBUTE])  # type: ignore[arg-type]
         self.grid = TileGrid.from_dict(self.provenance["grid"])
         self._shard: tuple[int, int] = tuple(self.provenance["shard"])
-        self.tissue = np.asarray(grid_array(self._group, "tissue")[:], bool)
-        self.done = np.asarray(grid_array(self._group, "done")[:], bool)
+        self.tissue, self.done = (
+            np.asarray(read_cells(self.path, grid_array(self._group, name), slice(None)), bool)
+            for name in ("tissue", "done")
+        )
         self._bundle = bundle
         self._scores: dict[str, NDArray[np.float32]] = {}
 
@@ -171,7 +173,8 @@ class Run:
         for shard in shards(self.done.shape, self._shard):
             done = self.done[shard.slices]
             if done.any():
-                out[position[shard.slices][done]] = np.asarray(array[shard.slices])[done]
+                cells = read_cells(self.path, array, shard.slices)
+                out[position[shard.slices][done]] = cells[done]
         return out
 
 

@@ -59,12 +59,11 @@ def shards(shape: tuple[int, int], shard: tuple[int, int]) -> Iterator[Shard]:
             yield Shard(row, col, min(row + shard[0], shape[0]), min(col + shard[1], shape[1]))
 
 
-def disk_error(path: Path, error: OSError) -> RunError:
+def disk_error(path: Path, error: OSError, begun: bool = True) -> RunError:
     """Say what to do about a failed write; what was written before is kept."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunError(
-            f"the disk is full, {path} is incomplete but kept: free space and run again"
-        )
+        state = f"{path} is incomplete but kept" if begun else f"{path} could not be begun"
+        return RunError(f"the disk is full, {state}: free space and run again")
     return RunError(f"cannot write {path}: {error.strerror or error}; choose another output folder")
 
 
@@ -118,7 +117,7 @@ class RunWriter:
             partial.rename(path)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            raise disk_error(path, error) from error
+            raise disk_error(path, error, begun=False) from error
         return cls(path, zarr.open_group(path, mode="r+"))
 
     @classmethod
@@ -179,6 +178,7 @@ def open_group(path: Path) -> zarr.Group:
         attributes = group.attrs[ATTRIBUTE]
         version = attributes["format_version"]  # type: ignore[index, call-overload]
         missing = {"logits", "features", "tissue", "done"} - set(group.array_keys())
+        missing |= {"identity", "grid", "shard", "slide", "bundle", "sessions"} - set(attributes)  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise RunError(f"{path} is a zarr folder but no run of napari-ood") from error
     if version != FORMAT_VERSION:
@@ -186,6 +186,17 @@ def open_group(path: Path) -> zarr.Group:
     if missing:
         raise RunError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}; run it again")
     return group
+
+
+def read_cells(path: Path, array: zarr.Array[Any], cells: Any) -> NDArray[Any]:
+    """Read part of one of a run's arrays; RunError where its files are damaged."""
+    try:
+        return np.asarray(array[cells])
+    except Exception as error:  # codecs raise their own types; the user gets one line
+        raise RunError(
+            f"{path} is damaged: its {array.basename} cannot be read ({error}); delete it and run "
+            "the slide again"
+        ) from error
 
 
 def grid_array(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -61,16 +62,16 @@ class TileGrid:
         Raises
         ------
         ValueError
-            If the region lies outside the slide or a size is not positive.
+            If the region is not four numbers or lies outside the slide, or a size is not positive.
         """
         height, width = shape
-        y, x, h, w = region or (0, 0, height, width)
+        y, x, h, w = (0.0, 0.0, height, width) if region is None else _four_numbers(region)
         top, left = max(y, 0), max(x, 0)
         bottom, right = min(y + h, height), min(x + w, width)
         if bottom <= top or right <= left:
             raise ValueError(f"region {region} lies outside the slide of {width} × {height} px")
         clipped = (float(top), float(left), float(bottom - top), float(right - left))
-        return cls((height, width), clipped, tile, stride or tile, step)
+        return cls((height, width), clipped, tile, tile if stride is None else _whole(stride), step)
 
     def _count(self, extent: float, step: float) -> int:
         model = extent / step
@@ -148,3 +149,18 @@ class TileGrid:
         y, x, h, w = data["region"]
         step_y, step_x = data["step"]
         return cls((height, width), (y, x, h, w), data["tile"], data["stride"], (step_y, step_x))
+
+
+def _four_numbers(region: Region) -> Region:
+    try:
+        y, x, h, w = map(float, region)
+    except (TypeError, ValueError):
+        raise ValueError(f"a region is four numbers, y, x, h, w, not {region}") from None
+    return y, x, h, w
+
+
+def _whole(stride: int) -> int:
+    try:
+        return operator.index(stride)
+    except TypeError:
+        raise ValueError(f"the stride must be a whole number of pixels, got {stride}") from None
