@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from napari_ood.models.reference import Reference
     from napari_ood.models.zoo import BundleEntry, bundle_folders, list_bundles, load_bundle
 
-# Before torch is loaded, as its OpenMP reads this once: threads that wait for each other spin by
-# default, and beside readers, a window or any busy program they hold the cores that the ones they
-# wait for need. Measured on two cores with a small network: 1,300 → 1,070 tiles/s when nothing
-# else ran, 39 to 1,130 → 450 to 900 tiles/s at a load of 3.6.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is loaded, as its OpenMP (libgomp) reads this once: threads that wait for each other
+# spin 300,000 times by default, and beside readers, a window or any busy program they hold the
+# cores that the ones they wait for need. Measured on two cores with lymph-node-he, tiles/s:
+#   spins        network alone   beside a busy process   engine
+#   300,000            960           not done in 60 s       134 (100,000 spins)
+#   1,000            1,099                557               656
+#   0 (asleep)         872                619               602
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _HOME = {
     "Bundle": "bundle",
