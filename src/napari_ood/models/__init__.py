@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # spin 300,000 times by default, and beside readers, a window or any busy program they hold the
 # cores that the ones they wait for need. Measured on two cores with lymph-node-he, tiles/s:
 #   spins        network alone   beside a busy process   engine
-#   300,000            960           not done in 60 s       134 (100,000 spins)
+#   100,000          1,067           not done in 60 s       134
 #   1,000            1,099                557               656
 #   0 (asleep)         872                619               602
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
