@@ -126,3 +126,36 @@ def test_a_header_cannot_claim_a_giant_tile(shared_data: Path, tmp_path: Path) -
         pytest.raises(SlideError, match="claims to be 65535 x 65535"),
     ):
         slide.read(0, 0, 0, 10, 10)
+
+
+CROWD = """
+import sys, threading
+from napari_ood.errors import SlideError
+from napari_ood.slides import open_slide
+refused = []
+def read(slide):
+    for i in range(6):
+        try:
+            slide.read(0, 83 * i, 150 * i, 200, 200)
+        except SlideError as error:
+            refused.append(str(error))
+for _ in range(300):
+    with open_slide(sys.argv[1]) as slide:
+        threads = [threading.Thread(target=read, args=(slide,)) for _ in range(6)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+print(len(refused))
+"""
+
+
+def test_threads_that_meet_a_truncated_dicom_do_not_crash(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """OpenSlide 4.0.1 alone segfaults here when its handle is shared."""
+    name = "slides/dicom_gcp/multi_frame_jpeg_camelyon_challenge_image.dcm"
+    (tmp_path / "half.dcm").write_bytes((shared_data / name).read_bytes()[:60_000])
+    done = subprocess.run(
+        [sys.executable, "-c", CROWD, str(tmp_path / "half.dcm")], text=True, capture_output=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and int(done.stdout) > 0, done.stderr[-500:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openslide
@@ -34,7 +35,7 @@ def detect_vendor(path: Path) -> str | None:
 
 
 class OpenSlideBackend:
-    """Reads through one OpenSlide handle, which threads share.
+    """Reads through one OpenSlide handle, which threads share; through one per thread for DICOM.
 
     Coordinates are those of OpenSlide's full canvas; ``openslide.bounds-*`` in the metadata tells
     which part of it was scanned. What was not scanned is transparent there and white here.
@@ -43,8 +44,12 @@ class OpenSlideBackend:
     def __init__(self, path: Path, files: tuple[Path, ...] = ()) -> None:
         self._path = path
         self._lock = threading.Lock()
-        handle = _open_handle(path)
+        self._tiles = openslide.OpenSlideCache(DEFAULT_CACHE_BYTES)  # one for all handles
+        handle = _open_handle(path, self._tiles)
         self._handle: openslide.OpenSlide | None = handle
+        # OpenSlide 4.0.1 crashes when threads that share a handle meet a damaged DICOM frame.
+        self._exclusive = handle.properties.get(openslide.PROPERTY_NAME_VENDOR) == "dicom"
+        self._idle: list[openslide.OpenSlide] = []
         self._downsamples = handle.level_downsamples
         self._cache = TileCache()
         self.info = _describe(path, handle, files)
@@ -80,15 +85,29 @@ class OpenSlideBackend:
         return out
 
     def _region(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
-        handle = self._current()
         downsample = self._downsamples[level]
         origin = (round(x * downsample), round(y * downsample))
+        if self._exclusive:
+            return _over_white(np.asarray(self._read_alone(origin, level, (w, h))))
+        handle = self._current()
         try:
             image = handle.read_region(origin, level, (w, h))
         except openslide.OpenSlideError:
             self._replace(handle)
             raise
         return _over_white(np.asarray(image))
+
+    def _read_alone(self, origin: tuple[int, int], level: int, size: tuple[int, int]) -> Any:
+        """Read through a handle that no other thread uses meanwhile; drop it if that fails."""
+        self._current()  # raises once the slide is closed
+        with self._lock:
+            handle = self._idle.pop() if self._idle else None
+        handle = handle or _open_handle(self._path, self._tiles)
+        image = handle.read_region(origin, level, size)
+        with self._lock:
+            if self._handle is not None:
+                self._idle.append(handle)
+        return image
 
     def _associated(self, name: str) -> RGB:
         return _over_white(np.asarray(self._current().associated_images[name].convert("RGBA")))
@@ -103,21 +122,22 @@ class OpenSlideBackend:
         """Open a new handle: after one damaged tile OpenSlide refuses to read any other."""
         with self._lock:
             if self._handle is failed:
-                self._handle = _open_handle(self._path)
+                self._handle = _open_handle(self._path, self._tiles)
 
     def close(self) -> None:
         """Forget the handle; it is freed once no thread reads from it any more."""
         with self._lock:
             self._handle = None
+            self._idle.clear()
         self._cache.clear()
 
 
-def _open_handle(path: Path) -> openslide.OpenSlide:
+def _open_handle(path: Path, cache: openslide.OpenSlideCache) -> openslide.OpenSlide:
     try:
         handle = openslide.OpenSlide(str(path))
     except openslide.OpenSlideError as error:
         raise SlideError(f"OpenSlide cannot read it ({error})") from error
-    handle.set_cache(openslide.OpenSlideCache(DEFAULT_CACHE_BYTES))
+    handle.set_cache(cache)
     return handle
 
 
