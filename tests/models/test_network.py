@@ -152,18 +152,53 @@ def test_a_tapped_convolution_keeps_its_own_output():
     assert sum(isinstance(m, nn.BatchNorm2d) for m in ready.modules()) == 1
 
 
-def test_what_cannot_be_traced_stays_as_it_is():
-    class Branching(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+class Shared(nn.Module):
+    """Convolutions whose output, or whose batch norm, has another use too."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.norm(self.conv(x)) if x.sum() > 0 else x
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU()
+        self.twice, self.twice_norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.alone, self.alone_norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
 
-    trunk = Branching().eval()
-    assert fuse_batch_norms(trunk, keep=set()) == 0
-    assert isinstance(trunk.norm, nn.BatchNorm2d)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        y = self.norm(y) + self.act(y)
+        y = self.twice_norm(self.twice(self.twice_norm(self.twice(y))))
+        return self.alone_norm(self.alone(y))
+
+
+def test_only_a_convolution_with_one_use_is_fused():
+    trunk = trained_norms(Shared()).eval()
+    x = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        before = trunk(x)
+        assert fuse_batch_norms(trunk, set(), x) == 1
+        torch.testing.assert_close(trunk(x), before)
+    assert isinstance(trunk.norm, nn.BatchNorm2d) and isinstance(trunk.twice_norm, nn.BatchNorm2d)
+    assert isinstance(trunk.alone_norm, nn.Identity)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in trunk.modules())
+
+
+def test_a_network_is_prepared_while_another_runs():
+    net = trained_norms(MultiHeadNet("timm:test_resnet", (PENULTIMATE,), tile_size=32)).eval()
+    x, stop, failed = tiles(2, 32), threading.Event(), []
+
+    def run() -> None:
+        try:
+            while not stop.is_set():
+                with torch.inference_mode():
+                    net(x)
+        except Exception as error:  # noqa: BLE001  whatever it is, the test must see it
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    for _ in range(10):
+        prepare_for_inference(net)
+    stop.set()
+    thread.join()
+    assert not failed
 
 
 def test_uint8_tiles_are_normalised_as_the_card_says():

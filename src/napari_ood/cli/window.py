@@ -77,12 +77,6 @@ def _run_demo(out: Path) -> dict[str, Any]:
         return run_demo(out, partial(line.show_run, "demo"), on_drawing=on_drawing)
 
 
-def _again_on_virtual_screen(args: Namespace) -> int:
-    command = [sys.executable, "-m", "napari_ood", "demo", "--screenshot", "--out", str(args.out)]
-    command += ["--debug"] * args.debug
-    return subprocess.run([*VIRTUAL_SCREEN, *command], check=False).returncode
-
-
 def print_demo(summary: dict[str, Any]) -> None:
     """Print the summary of ``run_demo`` as two tables."""
     speed = f"{summary['tiles_per_s']:.1f} tiles/s"

@@ -164,12 +164,6 @@ class MultiHeadNet(nn.Module):
             hook = _Tap(index, spec.pool, self._channels_at_end)
             self._taps.append(layer.register_forward_hook(hook))
 
-    def detach_taps(self) -> None:
-        """Remove the hooks."""
-        for tap in self._taps:
-            tap.remove()
-        self._taps = []
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``[B, M, C]`` and features ``[B, D]`` of normalised ``[B, 3, t, t]``."""
         penultimate, blocks = self._trunk_and_blocks(x)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_ood.models.network import MultiHeadNet
@@ -53,18 +54,25 @@ class InferenceNet(nn.Module):
 def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
     """Return a copy in eval mode and channels_last with its batch norms folded into convolutions.
 
-    The copy computes the same function. Where the trunk can't be traced, or fusing changes the
-    logits by more than ``FUSION_TOLERANCE``, it stays unfused. Parameters need no gradients;
+    The copy computes the same function. Where fusing changes an output by more than
+    ``FUSION_TOLERANCE``, it stays unfused. Parameters need no gradients;
     gradients with respect to the tiles work.
     """
     plain = _frozen(net)
     fused = _frozen(net)
     tapped = {spec.layer for spec in net.specs}
-    if not fuse_batch_norms(fused.trunk, keep=tapped):
+    x = _example(plain)
+    if not fuse_batch_norms(fused.trunk, tapped, x):
         return plain
     fused.attach_taps()
     fused = fused.to(memory_format=torch.channels_last)
-    return fused if _agree(plain, fused) else plain
+    return fused if _agree(plain, fused, x) else plain
+
+
+def _example(net: MultiHeadNet) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, net.tile_size, net.tile_size, generator=generator)
+    return x.to(next(net.parameters()).device, memory_format=torch.channels_last)
 
 
 def _frozen(net: MultiHeadNet) -> MultiHeadNet:
@@ -72,11 +80,7 @@ def _frozen(net: MultiHeadNet) -> MultiHeadNet:
     return clone.to(memory_format=torch.channels_last)
 
 
-def _agree(plain: MultiHeadNet, fused: MultiHeadNet) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    size = plain.tile_size
-    x = torch.randn(2, 3, size, size, generator=generator)
-    x = x.to(next(plain.parameters()).device, memory_format=torch.channels_last)
+def _agree(plain: MultiHeadNet, fused: MultiHeadNet, x: Tensor) -> bool:
     with torch.inference_mode():
         for a, b in zip(plain(x), fused(x), strict=True):
             largest = a.abs().max().clamp_min(1e-6)
@@ -85,25 +89,20 @@ def _agree(plain: MultiHeadNet, fused: MultiHeadNet) -> bool:
     return True
 
 
-def fuse_batch_norms(trunk: nn.Module, keep: set[str]) -> int:
+def fuse_batch_norms(trunk: nn.Module, keep: set[str], x: Tensor) -> int:
     """Fold each batch norm that directly follows a convolution into it; return how many.
 
     Works on the module tree, in eval mode, so that names, hooks and dynamic forwards stay as they
     are. The batch norm becomes an identity (timm's norm+activation layers keep their activation).
-    Convolutions named in ``keep`` are left alone: their own output is asked for.
+    Convolutions named in ``keep`` are left alone: their own output is asked for. ``x`` is an input
+    for one forward pass, which shows what follows what.
+
+    A use of a convolution's output outside any module goes unseen; who fuses compares outputs.
     """
-    try:
-        graph = _NormsAsLeaves().trace(trunk)
-    except Exception:  # noqa: BLE001 tracing runs foreign code and fails in any way; unfused is right
-        return 0
     modules = dict(trunk.named_modules())
-    calls: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
     done = 0
-    for conv_name, norm_name in _pairs(graph, modules):
-        if conv_name in keep or calls[conv_name] > 1 or calls[norm_name] > 1:
+    for conv_name, norm_name in _pairs(trunk, modules, x):
+        if conv_name in keep:
             continue
         conv, norm = modules[conv_name], modules[norm_name]
         trunk.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
@@ -112,25 +111,46 @@ def fuse_batch_norms(trunk: nn.Module, keep: set[str]) -> int:
     return done
 
 
-class _NormsAsLeaves(fx.Tracer):
-    """Keeps batch norms whole, timm's norm+activation layers too."""
+def _pairs(trunk: nn.Module, modules: dict[str, nn.Module], x: Tensor) -> list[tuple[str, str]]:
+    """Names of convolutions and the batch norms that alone take their output, each called once.
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
+    Seen by hooks on this trunk only: symbolic tracing (torch.fx) patches all modules of the process
+    while it works, and breaks a network that runs in another thread.
+    """
+    outputs: dict[int, tuple[str, Tensor]] = {}  # the tensors are kept, or an id could come again
+    consumers: dict[str, list[str]] = {}
+    calls: Counter[str] = Counter()
 
+    def before(name: str, args: tuple[object, ...]) -> None:
+        calls[name] += 1
+        for source in {outputs[id(arg)][0] for arg in args if id(arg) in outputs}:
+            consumers.setdefault(source, []).append(name)
 
-def _pairs(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[str, str]]:
-    found = []
-    for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(
-            modules.get(str(node.target)), nn.BatchNorm2d
-        ):
-            continue
-        source = node.args[0]
-        is_call = isinstance(source, fx.Node) and source.op == "call_module"
-        if is_call and len(source.users) == 1 and type(modules[str(source.target)]) is nn.Conv2d:
-            found.append((str(source.target), str(node.target)))
-    return found
+    def after(name: str, output: Tensor) -> None:
+        outputs[id(output)] = (name, output)
+
+    hooks = []
+    for name, module in modules.items():
+        if isinstance(module, nn.BatchNorm2d) or not any(module.children()):
+            hooks.append(
+                module.register_forward_pre_hook(lambda _, args, name=name: before(name, args))
+            )
+        if type(module) is nn.Conv2d:
+            hooks.append(
+                module.register_forward_hook(lambda _, __, output, name=name: after(name, output))
+            )
+    try:
+        with torch.no_grad():
+            trunk(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = [(conv, names[0]) for conv, names in consumers.items() if len(names) == 1]
+    return [
+        (conv, norm)
+        for conv, norm in found
+        if isinstance(modules[norm], nn.BatchNorm2d) and calls[conv] == calls[norm] == 1
+    ]
 
 
 def _after_norm(norm: nn.Module) -> nn.Module:
