@@ -6,13 +6,21 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from napari_ood import __version__
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all of this program's."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; ``args.command(args)`` of what it parses runs the command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="napari-ood",
         description="Prediction, uncertainty and out-of-distribution (OOD) maps on slides. "
         "For research; not a medical device.",
@@ -29,14 +37,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_info(commands: argparse._SubParsersAction[_Parser]) -> None:
     info = _command(commands, "info", "slides:info", "size, levels, mpp, vendor, tissue, warnings")
     info.add_argument("slide", metavar="SLIDE", type=Path)
     _add_mpp(info)
     _add_json(info, "one JSON object instead of a table; pairs are in (y, x) order")
 
 
-def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run = _command(
         commands,
         "run",
@@ -70,17 +78,17 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _add_json(run, "one JSON line per slide on stdout; progress stays on stderr")
 
 
-def _add_open(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_open(commands: argparse._SubParsersAction[_Parser]) -> None:
     opening = _command(commands, "open", "window:open_paths", "open slides and runs in napari")
     opening.add_argument("paths", metavar="PATH", type=Path, nargs="+")
 
 
-def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_models(commands: argparse._SubParsersAction[_Parser]) -> None:
     models = _command(commands, "models", "models:models", "bundles at hand and their cards")
     _add_json(models, "a JSON list of cards")
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:
     demo = _command(
         commands,
         "demo",
@@ -91,7 +99,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     demo.add_argument("--no-window", dest="window", action="store_false", help="the summary only")
 
 
-def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_doctor(commands: argparse._SubParsersAction[_Parser]) -> None:
     doctor = _command(
         commands, "doctor", "doctor:doctor", "versions, Qt, OpenGL, devices, readers, with advice"
     )
@@ -99,7 +107,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[_Parser],
     name: str,
     target: str,
     summary: str,
