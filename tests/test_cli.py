@@ -98,7 +98,8 @@ def test_run_writes_a_run_and_goes_on_with_it(
     assert facts["n_tiles"] == facts["n_total"] == facts["n_new"] == stored.n_tiles >= 16
     assert facts["complete"] is True
     assert facts["device"] == "cpu"
-    assert facts["tiles_per_s"] == pytest.approx(facts["n_tiles"] / facts["seconds"], rel=0.05)
+    # Seconds are rounded to milliseconds, and so few tiles take a handful of them.
+    assert facts["seconds"] == pytest.approx(facts["n_tiles"] / facts["tiles_per_s"], abs=0.001)
     assert set(facts["stage_seconds"]) == {"read", "forward", "write"}
     assert facts["stage_seconds"]["forward"] > 0
     assert f"{stored.n_tiles}/{stored.n_tiles} tiles" in err
