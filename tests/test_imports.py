@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -37,17 +36,12 @@ def test_heavy_libraries_stay_unloaded(code: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
-def test_help_is_instant_and_loads_nothing(arguments: list[str]) -> None:
+def test_help_loads_nothing(arguments: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "napari_ood", *arguments]
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "napari-ood" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert imported.isdisjoint({*HEAVY, "numpy", "dask", "zarr", "tifffile"})
-    assert min(seconds) < 0.5
 
 
 def test_public_names_exist() -> None:

@@ -162,4 +162,5 @@ def test_a_100k_slide_opens_in_a_second(tmp_path: Path) -> None:
     seconds = time.perf_counter() - start
     assert coarsest.shape == (1562, 1562, 3) and view.min() == 255
     assert slide.n_native == len(slide.levels) == 4
-    assert seconds < 3, seconds  # about 0.2 s on an idle machine; CI shares its cores
+    # About 0.2 s on an idle machine; a graph or a read of all 150,000 tiles takes minutes.
+    assert seconds < 20, seconds
