@@ -8,9 +8,6 @@ SCREEN = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x2
 endif
 endif
 
-# torch's threads wait asleep, not spinning: on a shared machine, tests are several times faster.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint constraints clean
 
