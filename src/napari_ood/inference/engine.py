@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_ood.errors import RunError
 from napari_ood.inference.pipeline import Network, Session
-from napari_ood.inference.plan import Plan, plan_run
+from napari_ood.inference.plan import Plan, plan_grid, plan_run
 from napari_ood.inference.progress import Listener
 from napari_ood.inference.provenance import identity, provenance, session_record
 from napari_ood.inference.run import Run, open_run
@@ -102,9 +102,10 @@ def _open_output(
     tissue: bool,
 ) -> tuple[Plan, RunWriter]:  # fmt: skip
     """Create the run or, where it exists and is of the same slide, bundle and grid, resume it."""
-    plan = plan_run(slide, bundle, region, stride, tissue)
-    wanted = identity(slide, bundle, plan.grid, tissue)
+    grid = plan_grid(slide, bundle, region, stride)
+    wanted = identity(slide, bundle, grid, tissue)
     if not path.exists():
+        plan = plan_run(slide, bundle, region, stride, tissue)
         card = bundle.card
         record = provenance(slide, bundle, wanted)
         shape = (card.n_heads, len(card.classes), card.n_features)
@@ -117,5 +118,5 @@ def _open_output(
             f"{path} holds a run with another {' and '.join(differing)}: choose another output, "
             "or delete that one"
         )
-    plan = Plan(plan.grid, run.tissue, tuple(run.provenance["shard"]))
-    return plan, RunWriter.resume(path)
+    # The stored tissue, not a new mask: what was to be run then is what is left to do now.
+    return Plan(grid, run.tissue, tuple(run.provenance["shard"])), RunWriter.resume(path)

@@ -90,6 +90,30 @@ def grid_step(slide: Slide, card: Card) -> tuple[float, float]:
     return snapped_step(slide.downsamples[: slide.n_native], step)
 
 
+def plan_grid(
+    slide: Slide, bundle: Bundle, region: Region | None = None, stride: int | None = None
+) -> TileGrid:
+    """Lay the bundle's tiles over a slide; reads no pixels.
+
+    Parameters
+    ----------
+    region : (y, x, h, w) in level-0 pixels; the whole slide by default
+    stride : model pixels between tiles; the tile size by default
+
+    Raises
+    ------
+    SlideError
+        If the resolutions cannot match, the region lies outside the slide, or the stride is < 1.
+    """
+    step = grid_step(slide, bundle.card)
+    try:
+        grid = TileGrid.over(slide.shape, bundle.card.tile_size, step, region, stride)
+    except ValueError as error:
+        raise SlideError(f"{slide.name}: {error}") from error
+    _check_size(slide, grid)
+    return grid
+
+
 def plan_run(
     slide: Slide,
     bundle: Bundle,
@@ -97,26 +121,11 @@ def plan_run(
     stride: int | None = None,
     tissue: bool = True,
 ) -> Plan:
-    """Lay the bundle's tiles over a slide.
+    """Decide which tiles of the grid are run: all, or with ``tissue`` those that are not glass.
 
-    Parameters
-    ----------
-    region : (y, x, h, w) in level-0 pixels; the whole slide by default
-    stride : model pixels between tiles; the tile size by default
-    tissue : leave glass out
-
-    Raises
-    ------
-    SlideError
-        If the resolutions cannot match, the region lies outside the slide, or the stride is < 1.
+    Parameters and errors are those of :func:`plan_grid`.
     """
-    height, width = slide.levels[0].shape[:2]
-    step = grid_step(slide, bundle.card)
-    try:
-        grid = TileGrid.over((height, width), bundle.card.tile_size, step, region, stride)
-    except ValueError as error:
-        raise SlideError(f"{slide.name}: {error}") from error
-    _check_size(slide, grid)
+    grid = plan_grid(slide, bundle, region, stride)
     wanted = np.ones((grid.rows, grid.cols), bool)
     if tissue:
         share = tissue_mask(slide).fraction(grid.boxes())

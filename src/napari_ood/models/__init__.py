@@ -6,8 +6,9 @@ Names are resolved on first use; importing this package loads no torch.
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_ood._lazy import lazy_names
 
 if TYPE_CHECKING:
     from napari_ood.models.bundle import Bundle, open_bundle, save_bundle
@@ -75,10 +76,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

@@ -74,16 +74,12 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _identity(slide: Slide, bundle: Bundle, region: Box | None) -> dict[str, object]:
-    from napari_ood.inference.plan import grid_step
+    from napari_ood.inference.plan import plan_grid
     from napari_ood.inference.provenance import identity
-    from napari_ood.slides import TileGrid
 
-    step = grid_step(slide, bundle.card)
+    grid = plan_grid(slide, bundle, region)
     try:
-        grid = TileGrid.over(slide.shape, bundle.card.tile_size, step, region)
         return identity(slide, bundle, grid, tissue=True)
-    except ValueError as error:
-        raise SlideError(f"{slide.name}: {error}") from error
     except OSError as error:
         raise SlideError(
             f"{slide.path} cannot be read any more ({error.strerror or error}): open it again"
