@@ -124,6 +124,7 @@ class Bundle:
             card.head_depth,
             card.head_width,
             card.tile_size,
+            head_blocks=card.head_blocks,
         )
         if net.blocks != card.blocks:
             raise BundleError(
@@ -230,6 +231,7 @@ def describe(card: Card, net: MultiHeadNet) -> Card:
         n_heads=net.n_heads,
         head_depth=net.head_depth,
         head_width=net.head_width,
+        head_blocks=net.head_blocks,
     )
 
 

@@ -62,11 +62,12 @@ class Card:
     Attributes
     ----------
     classes : names of the C classes, in the order of the logits
-    architecture : ``timm:<name>`` or ``torchvision:<name>``
+    architecture : ``timm:<name>``, ``torchvision:<name>`` or ``napari_ood:mheads_densenet``
     tile_size : side of a tile in px at ``mpp``
     mpp : µm per px, or None where images have no physical scale (dermoscopy)
     mean, std : per channel, of RGB scaled to 0…1
     n_heads, head_depth, head_width : M heads with ``head_depth`` hidden layers of ``head_width``
+    head_blocks : how many of the trunk's last units every head has for itself
     blocks : which columns of the features come from which layer
     scores : the default score names, keys ``uncertainty`` and ``ood``
     temperature : divides the logits before any softmax; fitted on the validation split
@@ -87,6 +88,7 @@ class Card:
     scores: Mapping[str, str]
     head_depth: int = 0
     head_width: int = 128
+    head_blocks: int = 0
     temperature: float = 1.0
     colors: tuple[str, ...] = ()
     description: str = ""
@@ -121,7 +123,7 @@ class Card:
 
     @property
     def library(self) -> str:
-        """``timm`` or ``torchvision``."""
+        """``timm``, ``torchvision`` or ``napari_ood``."""
         return self.architecture.partition(":")[0]
 
     def block(self, name: str) -> FeatureBlock:
@@ -164,6 +166,7 @@ class Card:
                 "n_heads": self.n_heads,
                 "head_depth": self.head_depth,
                 "head_width": self.head_width,
+                "head_blocks": self.head_blocks,
                 "blocks": [block._asdict() for block in self.blocks],
                 "scores": dict(self.scores),
                 "temperature": self.temperature,
@@ -206,6 +209,7 @@ class Card:
             n_heads=ours["n_heads"],
             head_depth=ours.get("head_depth", 0),
             head_width=ours.get("head_width", 128),
+            head_blocks=ours.get("head_blocks", 0),
             blocks=tuple(FeatureBlock(**block) for block in ours["blocks"]),
             scores=dict(ours["scores"]),
             temperature=float(ours.get("temperature", 1.0)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from napari_ood.errors import BundleError
 from napari_ood.models.card import FeatureBlock
+from napari_ood.models.stages import ordered_units, reinitialise, split_trunk
 from napari_ood.models.trunks import build_trunk, positions_last, resolve_architecture
 
 PENULTIMATE = "penultimate"
@@ -80,9 +82,11 @@ class Heads(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``[B, M, C]`` for penultimate features ``[B, D]``."""
+        """Return logits ``[B, M, C]`` for features ``[B, D]``, or ``[B, M, D]``, one per head."""
+        if x.ndim == 2:
+            x = x.unsqueeze(1).expand(-1, len(self.weights[0]), -1)
         # Dropout after the expansion: each head drops its own features, which keeps heads apart.
-        x = self.dropout(x.unsqueeze(1).expand(-1, len(self.weights[0]), -1))
+        x = self.dropout(x)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if i > 0:
                 x = torch.relu(x)
@@ -102,7 +106,8 @@ class MultiHeadNet(nn.Module):
     architecture : str
         A classification model of timm or torchvision, e.g. ``timm:resnet18``.
     blocks : sequence of BlockSpec or FeatureBlock
-        Layers to return. ``penultimate`` is the trunk's own output.
+        Layers to return. ``penultimate`` is the vector that the heads' layers read; where every
+        head has trunk units of its own, the mean of those vectors over the heads.
     n_heads, n_classes : int
     head_depth, head_width : int
         Hidden layers per head and their width; 0 hidden layers = linear heads.
@@ -112,11 +117,15 @@ class MultiHeadNet(nn.Module):
         On the penultimate features, in training only.
     pretrained : bool
         Start the trunk from its library's published weights (downloads them).
+    head_blocks : int
+        How many of the trunk's last units (convolution, residual block, dense layer …) every head
+        has for itself; 0: heads read the whole trunk's output.
 
     Raises
     ------
     BundleError
-        For an unknown architecture or layer, or tiles too small for it.
+        For an unknown architecture or layer, tiles too small for it, or a trunk that heads cannot
+        split off so early.
     """
 
     def __init__(
@@ -130,14 +139,19 @@ class MultiHeadNet(nn.Module):
         tile_size: int = 96,
         dropout: float = 0.0,
         pretrained: bool = False,
+        head_blocks: int = 0,
     ) -> None:
         super().__init__()
         self.architecture = resolve_architecture(architecture)
         self.tile_size = tile_size
         self.n_heads, self.n_classes = n_heads, n_classes
         self.head_depth, self.head_width = head_depth, head_width
+        self.head_blocks = head_blocks
         self.trunk = build_trunk(self.architecture, tile_size, pretrained)
         self._channels_at_end = positions_last(self.trunk)
+        self.tails = nn.ModuleList()
+        if head_blocks:
+            self._split_heads_off(new=not pretrained)
         self.specs = tuple(BlockSpec(b.name, b.layer, b.pool) for b in blocks)
         self._taps: list[torch.utils.hooks.RemovableHandle] = []
         self.attach_taps()
@@ -166,50 +180,102 @@ class MultiHeadNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``[B, M, C]`` and features ``[B, D]`` of normalised ``[B, 3, t, t]``."""
-        penultimate, blocks = self._trunk_and_blocks(x)
-        return self.heads(penultimate), torch.cat(blocks, dim=1)
+        vectors, blocks = self._vectors_and_blocks(x)
+        return self.heads(vectors), torch.cat(blocks, dim=1)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits ``[B, M, C]`` only, without the cost of pooling features (training)."""
-        logits: Tensor = self.heads(self.trunk(x))
+        logits: Tensor = self.heads(self._vectors(x))
         return logits
 
     def final_layer(self) -> tuple[Tensor, Tensor]:
         """Weight ``[M, C, D]`` and bias ``[M, C]`` of the heads' last layer."""
         return self.heads.weights[-1].detach(), self.heads.biases[-1].detach()
 
-    def _trunk_and_blocks(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the heads, with the trunk units that they have for themselves."""
+        return [*self.tails.parameters(), *self.heads.parameters()]
+
+    def trunk_units(self) -> list[tuple[str, list[nn.Parameter]]]:
+        """Parameters of the shared trunk, unit by unit from the input on."""
+        return [(name, list(unit.parameters())) for name, unit in ordered_units(self.trunk)]
+
+    def load_trunk(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from weights of a whole trunk, by its library's names; every head gets its copy.
+
+        Weights of a classifier are ignored.
+
+        Raises
+        ------
+        BundleError
+            If a weight is absent or has another shape.
+        """
+        targets = [self.trunk, *self.tails]
+        for part in targets:
+            own = part.state_dict()
+            for name, value in own.items():
+                given = weights.get(name)
+                if given is None and name.endswith("num_batches_tracked"):
+                    continue
+                if given is None or given.shape != value.shape:
+                    found = "is absent" if given is None else f"has shape {tuple(given.shape)}"
+                    raise BundleError(f"weight {name!r} of {self.architecture} {found}")
+                value.copy_(given)
+
+    def _split_heads_off(self, new: bool) -> None:
+        self.trunk.eval()
+        x = torch.randn(2, 3, self.tile_size, self.tile_size)
+        try:
+            shared, tail = split_trunk(self.trunk, self.head_blocks, x)
+        except (RuntimeError, AssertionError) as error:
+            raise self._wrong_size(error) from error
+        self.trunk = shared.train()
+        self.tails.extend(copy.deepcopy(tail).train() for _ in range(self.n_heads))
+        if new:  # copies of one random start would be one head
+            for own in list(self.tails)[1:]:
+                reinitialise(own)
+
+    def _vectors(self, x: Tensor) -> Tensor:
+        """What the heads' layers read: ``[B, D]``, or ``[B, M, D]`` where heads split earlier."""
+        shared: Tensor = self.trunk(x)
+        if not len(self.tails):
+            return shared
+        return torch.stack([tail(shared) for tail in self.tails], dim=1)
+
+    def _vectors_and_blocks(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         tapped: dict[int, Tensor] = {}
         token = _TAPPED.set(tapped)
         try:
-            penultimate = self.trunk(x)
+            vectors = self._vectors(x)
         finally:
             _TAPPED.reset(token)
+        penultimate = vectors.float().mean(dim=1) if vectors.ndim == 3 else vectors
         for index, spec in enumerate(self.specs):
             if spec.layer == PENULTIMATE:
                 tapped[index] = penultimate.float()
         unused = [spec.layer for i, spec in enumerate(self.specs) if i not in tapped]
         if unused:
             raise BundleError(f"{self.architecture} never runs its layer {unused[0]!r}")
-        return penultimate, [tapped[i] for i in range(len(self.specs))]
+        return vectors, [tapped[i] for i in range(len(self.specs))]
 
     def _measure(self) -> tuple[list[int], int]:
-        training = self.trunk.training
-        self.trunk.eval()
+        training = self.training
+        self.eval()
         try:
             with torch.no_grad():
                 x = torch.zeros(1, 3, self.tile_size, self.tile_size)
-                penultimate, blocks = self._trunk_and_blocks(x)
+                vectors, blocks = self._vectors_and_blocks(x)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise BundleError(
-                f"{self.architecture} does not take {self.tile_size} px tiles: {reason}"
-            ) from error
+            raise self._wrong_size(error) from error
         finally:
-            self.trunk.train(training)
-        if penultimate.ndim != 2:
+            self.train(training)
+        if vectors.ndim != (3 if len(self.tails) else 2):
             raise BundleError(f"{self.architecture} gives no penultimate feature vector")
-        return [block.shape[1] for block in blocks], penultimate.shape[1]
+        return [block.shape[1] for block in blocks], vectors.shape[-1]
+
+    def _wrong_size(self, error: Exception) -> BundleError:
+        reason = str(error).splitlines()[0]
+        return BundleError(f"{self.architecture} does not take {self.tile_size} px tiles: {reason}")
 
 
 class _Tap:

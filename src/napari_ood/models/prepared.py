@@ -62,7 +62,11 @@ def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
     fused = _frozen(net)
     tapped = {spec.layer for spec in net.specs}
     x = _example(plain)
-    if not fuse_batch_norms(fused.trunk, tapped, x):
+    with torch.no_grad():
+        shared = plain.trunk(x)
+    n_fused = fuse_batch_norms(fused.trunk, tapped, x)
+    n_fused += sum(fuse_batch_norms(tail, tapped, shared) for tail in fused.tails)
+    if not n_fused:
         return plain
     fused.attach_taps()
     fused = fused.to(memory_format=torch.channels_last)

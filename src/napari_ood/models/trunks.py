@@ -1,4 +1,4 @@
-"""Trunks by name, from timm's and torchvision's registries and nowhere else."""
+"""Trunks by name: from timm's and torchvision's registries, and one of our own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import torchvision
 from torch import nn
 
 from napari_ood.errors import BundleError
+from napari_ood.models import densenet
 
 
 def resolve_architecture(name: str) -> str:
     """Return ``timm:<name>`` or ``torchvision:<name>`` for a name with or without that prefix.
 
-    A bare name is looked up in timm first. Only names in the registries count: timm's
+    ``mheads_densenet`` (``napari_ood:mheads_densenet``) is the small DenseNet of Linmans et al.
+    A bare name is looked up in timm before torchvision. Only names in the registries count: timm's
     ``hf-hub:`` and ``local-dir:`` sources, which fetch or open files, do not.
 
     Raises
@@ -25,6 +27,8 @@ def resolve_architecture(name: str) -> str:
     library, colon, bare = name.partition(":")
     if not colon:
         library, bare = "", name
+    if library in ("", "napari_ood") and bare == densenet.NAME:
+        return f"napari_ood:{bare}"
     if library in ("", "timm") and timm.is_model(bare):
         return f"timm:{bare}"
     if library in ("", "torchvision") and bare in _torchvision_names():
@@ -56,6 +60,10 @@ def build_trunk(architecture: str, tile_size: int, pretrained: bool = False) -> 
         Start from the library's published weights (downloads them).
     """
     library, _, name = resolve_architecture(architecture).partition(":")
+    if library == "napari_ood":
+        if pretrained:
+            raise BundleError(f"there are no published weights of {name!r}")
+        return densenet.mheads_densenet()
     build = _build_timm if library == "timm" else _build_torchvision
     trunk = build(name, tile_size, pretrained)
     for module in trunk.modules():
