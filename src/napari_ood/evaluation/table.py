@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ood.evaluation.bootstrap import bootstrap_interval
 from napari_ood.evaluation.metrics import (
     auroc,
-    bootstrap_interval,
     expected_calibration_error,
     fpr_at_tpr,
     ood_auroc,
