@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_ood.evaluation.foreign import controls, read_manifest, resize
+from napari_ood.evaluation.foreign import controls, read_manifest
 from napari_ood.evaluation.handcrafted import colour_texture
 from napari_ood.evaluation.metrics import auroc
 from napari_ood.evaluation.table import (
@@ -34,7 +34,7 @@ from napari_ood.models import Bundle, load_bundle
 from napari_ood.models.card import CONFIG
 from napari_ood.models.memory import reuse_freed_memory
 from napari_ood.scores import Mahalanobis, mean_probability
-from napari_ood.training import read_table, read_tiles
+from napari_ood.training import read_dataset
 from napari_ood.training.fit import balanced_sample
 
 REPO = Path(__file__).resolve().parents[1]
@@ -77,9 +77,9 @@ def main() -> None:
 def measure(bundle: Bundle, data: Path) -> Report:
     """Run the network once over all tiles, then compute every score from what it said."""
     card, reference = bundle.card, bundle.require_reference()
-    table = read_table(data / "pcam" / "labels.csv", card.classes)
+    table = read_dataset(data / "pcam" / "labels.csv", card.tile_size, classes=card.classes)
     valid, train = table.split("valid"), table.split("train")
-    inside_tiles = read_tiles(valid.paths, card.tile_size)
+    inside_tiles = valid.read()
     foreign = read_manifest(data / "ood" / "manifest.csv", card.tile_size, card.mpp)
     foreign |= _lc25000(data / "lc25000", card.tile_size)
     sample = np.random.default_rng(0).choice(len(inside_tiles), N_CONTROL, replace=False)
@@ -94,7 +94,7 @@ def measure(bundle: Bundle, data: Path) -> Report:
     control_rows = ood_rows(reference, inside, altered, scores)
 
     kept = balanced_sample(train.labels, BASELINE_TRAIN_TILES, np.random.default_rng(0))
-    train_tiles = read_tiles([train.paths[i] for i in kept], card.tile_size)
+    train_tiles = train.subset(kept).read()
     baseline = _Baseline(train_tiles, train.labels[kept], inside_tiles)
     ood = card.scores["ood"]
     return Report(
@@ -145,8 +145,8 @@ def _feature_scores(bundle: Bundle) -> list[str]:
 def _lc25000(folder: Path, tile: int) -> dict[str, np.ndarray]:
     if not (folder / "labels.csv").is_file():
         return {}
-    table = read_table(folder / "labels.csv").split("test")
-    images = resize(read_tiles(table.paths, 224), tile)
+    table = read_dataset(folder / "labels.csv", tile).split("test")
+    images = table.read()
     return {f"LC25000 {name}": images[table.labels == i] for i, name in enumerate(table.classes)}
 
 

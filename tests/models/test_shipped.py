@@ -9,7 +9,7 @@ import torch
 from napari_ood.evaluation import auroc
 from napari_ood.models import bundle_folders, load_bundle
 from napari_ood.scores import mean_probability
-from napari_ood.training import read_table, read_tiles
+from napari_ood.training import read_dataset
 
 SHIPPED = sorted(path.parent for path in bundle_folders()[-1].glob("*/config.json"))
 MAX_BUNDLE_BYTES, MAX_ALL_BYTES = 30_000_000, 60_000_000
@@ -54,12 +54,14 @@ def test_a_shipped_bundle_is_whole_and_says_what_it_is(folder: Path):
 
 def test_lymph_node_he_is_as_good_on_unseen_tiles_as_its_card_says(shared_data: Path):
     bundle = load_bundle("lymph-node-he")
-    table = read_table(shared_data / "pcam" / "labels.csv", bundle.card.classes).split("valid")
+    table = read_dataset(
+        shared_data / "pcam" / "labels.csv", bundle.card.tile_size, classes=bundle.card.classes
+    ).split("valid")
     rng = np.random.default_rng(0)
     rows = np.concatenate(
         [rng.permutation(np.flatnonzero(table.labels == c))[:PER_CLASS] for c in range(2)]
     )
-    tiles = read_tiles([table.paths[i] for i in rows], bundle.card.tile_size)
+    tiles = table.subset(rows).read()
     with torch.inference_mode():
         logits, _ = bundle.network("cpu")(torch.from_numpy(tiles))
     p = mean_probability(logits.numpy(), bundle.card.temperature)

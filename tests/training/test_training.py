@@ -6,16 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from napari_ood.errors import OodError
 from napari_ood.evaluation import ood_auroc
 from napari_ood.models import Card, save_bundle
 from napari_ood.training import (
     TrainConfig,
     fit_reference,
-    read_table,
-    read_tiles,
     round_to_half,
     run_network,
     train,
@@ -193,21 +189,3 @@ def test_the_reference_sample_is_as_balanced_as_the_classes_allow():
     kept = balanced_sample(labels, 105, np.random.default_rng(0))
     assert np.bincount(labels[kept]).tolist() == [5, 50, 50]
     assert len(np.unique(kept)) == 105
-
-
-def test_tiles_are_read_from_a_table_and_never_resized(tmp_path: Path):
-    images = stripes(4, 0)[0]
-    for i, image in enumerate(images):
-        Image.fromarray(image).save(tmp_path / f"{i}.png")
-    rows = "path,label,split\n0.png,b,train\n1.png,a,train\n2.png,b,valid\n3.png,odd,train\n"
-    (tmp_path / "labels.csv").write_text(rows)
-    table = read_table(tmp_path / "labels.csv", ("b", "a")).split("train")
-    assert table.labels.tolist() == [0, 1, -1]
-    np.testing.assert_array_equal(read_tiles(table.paths, 32), images[[0, 1, 3]])
-    with pytest.raises(OodError, match="not 96 × 96"):
-        read_tiles(table.paths, 96)
-    with pytest.raises(OodError, match="no split 'test'"):
-        read_table(tmp_path / "labels.csv").split("test")
-    (tmp_path / "3.png").write_bytes(b"not an image")
-    with pytest.raises(OodError, match=r"3\.png cannot be read"):
-        read_tiles(table.paths, 32)

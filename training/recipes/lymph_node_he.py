@@ -31,8 +31,7 @@ from napari_ood.training import (
     TrainConfig,
     Trained,
     fit_reference,
-    read_table,
-    read_tiles,
+    read_dataset,
     round_to_half,
     train,
 )
@@ -71,8 +70,8 @@ def main() -> None:
     options = _options()
     if options.threads:
         torch.set_num_threads(options.threads)
-    table = read_table(options.data / "labels.csv", CLASSES).split("train")
-    images, labels = read_tiles(table.paths, TILE), table.labels
+    dataset = read_dataset(options.data / "labels.csv", classes=CLASSES).split("train")
+    images, labels = dataset.read(TILE), dataset.labels
     order = np.random.default_rng(0).permutation(len(labels))
     n_held = round(HELD_OUT * len(labels))
     held, kept = np.sort(order[:n_held]), np.sort(order[n_held:])

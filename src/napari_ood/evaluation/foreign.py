@@ -8,22 +8,19 @@ larger JPEG are cut on its 16 px block grid and left alone.
 from __future__ import annotations
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from napari_ood.errors import OodError
+from napari_ood.training.cutting import Tiles, cut, jpeg, resize
 
-Tiles = NDArray[np.uint8]
-JPEG_QUALITY, MCU = 75, 16
+__all__ = ["MIN_GROUP", "Tiles", "controls", "cut", "jpeg", "read_manifest", "resize"]
+
 MIN_GROUP = 10
-MAX_TILES_PER_IMAGE = 4
-"""More would let a few large photographs speak for a whole set."""
 
 
 def read_manifest(path: str | Path, tile: int, mpp: float | None) -> dict[str, Tiles]:
@@ -55,44 +52,6 @@ def read_manifest(path: str | Path, tile: int, mpp: float | None) -> dict[str, T
         scale = own / mpp if own is not None and mpp is not None else 1.0
         groups.setdefault(name, []).append(cut(pixels, tile, scale))
     return {name: np.concatenate(parts) for name, parts in groups.items()}
-
-
-def cut(image: Image.Image, tile: int, scale: float = 1.0) -> Tiles:
-    """Cut up to four tiles from around the centre of an image, after scaling it.
-
-    ``scale`` is the image's mpp over the wanted mpp: below 1 it shrinks (area filter), within 5 %
-    of 1 it is left alone. Sides shorter than a tile are mirrored.
-    """
-    changed = abs(scale - 1) > 0.05
-    if changed:
-        size = [max(1, round(side * scale)) for side in image.size]
-        image = image.resize((size[0], size[1]), Image.Resampling.BOX)
-    pixels = np.asarray(image)
-    if min(pixels.shape[:2]) < tile:
-        changed = True
-        wanted = [max(0, tile - side) for side in pixels.shape[:2]]
-        padding = [(w // 2, w - w // 2) for w in wanted]
-        pixels = np.pad(pixels, [*padding, (0, 0)], mode="symmetric")
-    step = 1 if changed else MCU
-    rows, columns = (_starts(side, tile, step) for side in pixels.shape[:2])
-    tiles = np.stack([pixels[y : y + tile, x : x + tile] for y in rows for x in columns])
-    return jpeg(tiles) if changed else tiles
-
-
-def resize(images: Tiles, tile: int) -> Tiles:
-    """Resize square images as a whole (area filter) and compress them; for sets without an mpp."""
-    resized = [Image.fromarray(i).resize((tile, tile), Image.Resampling.BOX) for i in images]
-    return jpeg(np.stack([np.asarray(image) for image in resized]))
-
-
-def jpeg(tiles: Tiles, quality: int = JPEG_QUALITY) -> Tiles:
-    """Compress and decompress each tile, 4:2:0."""
-    out = np.empty_like(tiles)
-    for i, tile in enumerate(tiles):
-        buffer = io.BytesIO()
-        Image.fromarray(tile).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-        out[i] = np.asarray(Image.open(buffer))
-    return out
 
 
 def controls(tiles: Tiles, seed: int = 0) -> dict[str, Tiles]:
@@ -132,14 +91,6 @@ def _stain_jitter(tiles: Tiles, rng: np.random.Generator) -> Tiles:
         hed[..., :2] *= rng.uniform(0.75, 1.25, 2)
         out[i] = np.round(hed2rgb(hed) * 255)
     return out
-
-
-def _starts(side: int, tile: int, step: int) -> list[int]:
-    """Starts of one or two tiles around the centre, on multiples of ``step``."""
-    per_side = int(np.sqrt(MAX_TILES_PER_IMAGE))
-    n = min(per_side, side // tile)
-    first = (side - n * tile) // 2 // step * step
-    return [first + i * tile for i in range(n)]
 
 
 def _group_names(rows: list[dict[str, str]]) -> list[str]:

@@ -11,9 +11,14 @@ from napari_ood._lazy import lazy_names
 
 if TYPE_CHECKING:
     from napari_ood.training.config import EpochRecord, TrainConfig
+    from napari_ood.training.dataset import (
+        TileDataset,
+        check_trainable,
+        read_dataset,
+        split_dataset,
+    )
     from napari_ood.training.fit import fit_reference, round_to_half
     from napari_ood.training.loop import Trained, run_network, train
-    from napari_ood.training.tiles import TileTable, read_table, read_tiles
 
 _HOME = {
     "EpochRecord": "config",
@@ -23,21 +28,23 @@ _HOME = {
     "Trained": "loop",
     "run_network": "loop",
     "train": "loop",
-    "TileTable": "tiles",
-    "read_table": "tiles",
-    "read_tiles": "tiles",
+    "TileDataset": "dataset",
+    "check_trainable": "dataset",
+    "read_dataset": "dataset",
+    "split_dataset": "dataset",
 }
 
 __all__ = [
     "EpochRecord",
-    "TileTable",
+    "TileDataset",
     "TrainConfig",
     "Trained",
+    "check_trainable",
     "fit_reference",
-    "read_table",
-    "read_tiles",
+    "read_dataset",
     "round_to_half",
     "run_network",
+    "split_dataset",
     "train",
 ]
 
