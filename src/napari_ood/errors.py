@@ -25,3 +25,16 @@ class DeviceError(OodError):
 
 class DownloadError(OodError):
     """A sample cannot be downloaded, or what came is not the file that is expected."""
+
+
+class TrainingError(OodError):
+    """Tiles or settings cannot be trained on, a checkpoint does not fit, or the loss diverged.
+
+    ``trained`` is the ``Trained`` of the best epoch before it happened, where there is one.
+    """
+
+    trained: object | None = None
+
+
+class TrainingCancelled(TrainingError):
+    """A training was cancelled; its checkpoint, if it has one, is that of the last whole epoch."""

@@ -27,9 +27,9 @@ import torch
 
 from napari_ood.models import Card, MultiHeadNet, load_bundle, save_bundle
 from napari_ood.training import (
-    EpochRecord,
     TrainConfig,
     Trained,
+    TrainProgress,
     fit_reference,
     read_dataset,
     round_to_half,
@@ -87,8 +87,10 @@ def main() -> None:
     for stage, config in stages.items():
         config = dataclasses.replace(config, epochs=options.epochs or config.epochs)
 
-        def report(record: EpochRecord, stage: int = stage) -> None:
-            log.append({"stage": stage, **dataclasses.asdict(record)})
+        def report(progress: TrainProgress, stage: int = stage) -> None:
+            if progress.record is None:
+                return
+            log.append({**dataclasses.asdict(progress.record), "stage": stage})
             print(json.dumps({k: _short(v) for k, v in log[-1].items()}), flush=True)
 
         trained = train(*tiles, config, report, init)

@@ -35,6 +35,7 @@ from napari_ood.training import (
     EpochRecord,
     TrainConfig,
     Trained,
+    TrainProgress,
     fit_reference,
     round_to_half,
     train,
@@ -101,7 +102,7 @@ def main() -> None:
         counts = dict(zip(CLASSES, np.bincount(labels, minlength=3).tolist(), strict=True))
         print(f"{name}: {len(labels)} tiles, {counts}", flush=True)
     config = dataclasses.replace(CONFIG, epochs=options.epochs or CONFIG.epochs)
-    trained = train(*kept, *held, config, lambda r: print(_line(r), flush=True))
+    trained = train(*kept, *held, config, report)
     net = round_to_half(trained.net)
     reference = fit_reference(
         net, trained.mean, trained.std, *kept, *held,
@@ -249,6 +250,12 @@ def describe(trained: Trained, config: TrainConfig, n_kept: int, n_held: int) ->
             },
         },
     )
+
+
+def report(progress: TrainProgress) -> None:
+    """Print a line per epoch."""
+    if progress.record is not None:
+        print(_line(progress.record), flush=True)
 
 
 def _line(record: EpochRecord) -> str:

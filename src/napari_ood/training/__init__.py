@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_ood._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from napari_ood.training.config import EpochRecord, TrainConfig
+    from napari_ood.training.config import EpochRecord, TrainConfig, TrainProgress
     from napari_ood.training.dataset import (
         TileDataset,
         check_trainable,
@@ -19,8 +19,16 @@ if TYPE_CHECKING:
     )
     from napari_ood.training.fit import fit_reference, round_to_half
     from napari_ood.training.loop import Trained, run_network, train
+    from napari_ood.training.lr_range import LrRange
+    from napari_ood.training.schedule import sgdr_cycles
+    from napari_ood.training.usage import HeadUsage, head_usage
 
 _HOME = {
+    "sgdr_cycles": "schedule",
+    "head_usage": "usage",
+    "TrainProgress": "config",
+    "LrRange": "lr_range",
+    "HeadUsage": "usage",
     "EpochRecord": "config",
     "TrainConfig": "config",
     "fit_reference": "fit",
@@ -36,14 +44,19 @@ _HOME = {
 
 __all__ = [
     "EpochRecord",
+    "HeadUsage",
+    "LrRange",
     "TileDataset",
     "TrainConfig",
+    "TrainProgress",
     "Trained",
     "check_trainable",
     "fit_reference",
+    "head_usage",
     "read_dataset",
     "round_to_half",
     "run_network",
+    "sgdr_cycles",
     "split_dataset",
     "train",
 ]

@@ -1,43 +1,73 @@
-"""A plain training loop for ``MultiHeadNet`` (torch)."""
+"""Training a ``MultiHeadNet`` on tiles in memory (torch)."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from napari_ood.errors import TrainingCancelled, TrainingError
 from napari_ood.evaluation.metrics import auroc
-from napari_ood.models import BlockSpec, InferenceNet, MultiHeadNet, normalise, resolve_device
+from napari_ood.models import BlockSpec, InferenceNet, MultiHeadNet, resolve_device
 from napari_ood.models.memory import reuse_freed_memory
-from napari_ood.training.augment import Augmenter
-from napari_ood.training.config import EpochRecord, TrainConfig
+from napari_ood.training.checkpoint import (
+    Checkpoint,
+    checkpoint_file,
+    fingerprint,
+    read_checkpoint,
+    require_same,
+    restore_stepper,
+    stepper_tensors,
+    weights_fingerprint,
+    write_checkpoint,
+)
+from napari_ood.training.config import AUTO, EpochRecord, TrainConfig, TrainProgress
 from napari_ood.training.losses import (
-    LOSSES,
     ensemble_nll,
     fit_temperature,
     head_cross_entropy,
     win_share,
 )
+from napari_ood.training.lr_range import LrRange, lr_range_test
+from napari_ood.training.precision import choose_precision
+from napari_ood.training.schedule import ALL, Schedule
+from napari_ood.training.stepper import EVALUATION_BATCH, Stepper
+from napari_ood.training.usage import HeadUsage, head_usage
 
 Tiles = NDArray[np.uint8]
 Labels = NDArray[np.int64]
-EVALUATION_BATCH = 256
-GRADIENT_NORM = 5.0
+OnProgress = Callable[[TrainProgress], None]
+Cancel = Callable[[], bool] | threading.Event
+REPORT_INTERVAL_S = 0.2
+CHECK_STEPS = 20
+"""The loss is looked at so often: reading it makes a GPU wait for it."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """The outcome of ``train``: the network with the best averaged weights, and how it got there.
 
-    ``mean`` and ``std`` are of RGB in 0…1 over the training tiles; ``temperature`` is fitted on
-    the held-out tiles.
+    Attributes
+    ----------
+    net : in evaluation mode, on the CPU
+    mean, std : of RGB in 0…1 over the training tiles
+    temperature : fitted on the held-out tiles
+    history : one record per epoch
+    usage : what the heads do on the held-out tiles
+    lr_range : of the learning rate range test, where the rate was "auto"
+    precision, learning_rate : those used, chosen or given
     """
 
     net: MultiHeadNet
@@ -45,6 +75,10 @@ class Trained:
     std: tuple[float, float, float]
     temperature: float
     history: tuple[EpochRecord, ...]
+    usage: HeadUsage
+    lr_range: LrRange | None = None
+    precision: str = "fp32"
+    learning_rate: float = math.nan
 
 
 def train(
@@ -53,167 +87,294 @@ def train(
     val_images: Tiles,
     val_labels: Labels,
     config: TrainConfig,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_progress: OnProgress | None = None,
     init: MultiHeadNet | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    cancel: Cancel | None = None,
 ) -> Trained:
     """Train a multi-head network on tiles in memory.
 
-    The kept weights are the moving average with the lowest NLL of the averaged prediction on the
-    held-out tiles. The same settings, seed, threads and hardware give the same network.
+    Stage 1 trains the heads on a frozen trunk, stage 2 all layers, as ``config`` says. The kept
+    weights are the moving average with the lowest NLL of the averaged prediction on the held-out
+    tiles. The same settings, seed, threads and hardware give the same network, resumed or not
+    (given ``precision`` and ``learning_rate``: "auto" measures).
 
     Parameters
     ----------
-    images : [N, t, t, 3] uint8
+    images : [N, t, t, 3] uint8, at least 2
     labels : [N] int, 0 … C − 1
     val_images, val_labels : the same, held out: for choosing the epoch and the temperature
     config : TrainConfig
-    on_epoch : callable, optional
-        Called after each epoch.
+    on_progress : callable, optional
+        Called about five times a second, and at the end of every epoch with its record.
     init : MultiHeadNet, optional
         Start from this network's weights; its architecture must be the config's.
+    checkpoint : path, optional
+        File ``*.safetensors``, or folder for one; replaced after every epoch.
+    resume : bool
+        Go on from ``checkpoint`` if there is one, else start.
+    cancel : callable or threading.Event, optional
+        Asked before every batch. Like Ctrl-C it leaves the checkpoint of the last whole epoch.
 
     Returns
     -------
     Trained
+
+    Raises
+    ------
+    TrainingError
+        If tiles, settings or checkpoint don't fit each other, or the loss is no longer finite.
+    TrainingCancelled
+        If ``cancel`` says so. Both carry the best epoch so far as ``trained``, if there is one.
     """
+    _check_tiles(images, labels, val_images, val_labels)
+    run = _Run(images, labels, val_images, val_labels, config, on_progress, checkpoint, cancel)
     reuse_freed_memory()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
-        run = _Training(images, labels, config, init)
-        history: list[EpochRecord] = []
-        best, best_nll = copy.deepcopy(run.averaged.state_dict()), float("inf")
-        started = time.monotonic()
-        for epoch in range(config.epochs):
-            loss = run.epoch()
-            logits = run.logits(val_images)
-            record = _record(epoch, time.monotonic() - started, loss, logits, val_labels)
-            history.append(record)
-            if on_epoch is not None:
-                on_epoch(record)
-            if record.nll < best_nll:
-                best, best_nll = copy.deepcopy(run.averaged.state_dict()), record.nll
-            stale = epoch - int(np.argmin([r.nll for r in history]))
-            if stale >= config.patience:
-                break
-        run.averaged.load_state_dict(best)
-        temperature = fit_temperature(run.logits(val_images), torch.from_numpy(val_labels))
-    net = run.averaged.cpu().eval().requires_grad_(True)
-    return Trained(net, run.mean, run.std, temperature, tuple(history))
+        run.prepare(init, resume)
+        try:
+            run.run()
+        except TrainingError as error:
+            error.trained = run.outcome()
+            raise
+        trained = run.outcome()
+    if trained is None:
+        raise TrainingError("the network's held-out loss was never finite: lower the learning rate")
+    return trained
 
 
-class _Training:
-    """State of a training run: live and averaged network, optimiser, generators."""
+class _Run:
+    """A training under way."""
+
+    stepper: Stepper
+    schedule: Schedule
 
     def __init__(
-        self, images: Tiles, labels: Labels, config: TrainConfig, init: MultiHeadNet | None
+        self,
+        images: Tiles,
+        labels: Labels,
+        val_images: Tiles,
+        val_labels: Labels,
+        config: TrainConfig,
+        on_progress: OnProgress | None,
+        checkpoint: str | Path | None,
+        cancel: Cancel | None,
     ) -> None:
-        self.config = config
+        self.config, self.on_progress, self.checkpoint = config, on_progress, checkpoint
+        self.cancelled = _asks(cancel)
         self.device = torch.device(resolve_device(config.device))
-        self.images, self.labels = torch.from_numpy(images), torch.from_numpy(labels)
+        self.tiles = (images, np.asarray(labels, np.int64))
+        self.held_out = (torch.from_numpy(val_images), np.asarray(val_labels, np.int64))
         self.mean, self.std = channel_statistics(images)
-        self._mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
+        self.history: list[EpochRecord] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_logits = torch.empty(0)
+        self.lr_range: LrRange | None = None
+        self.started, self.reported = time.monotonic(), -math.inf
+        self.identity: dict[str, str] = {}
+
+    def prepare(self, init: MultiHeadNet | None, resume: bool) -> None:
+        """Build the network, settle rate and precision, go back to the checkpoint."""
+        images, labels = self.tiles
+        config = self.config
+        stored = None
+        if self.checkpoint is not None:
+            arrays: dict[str, NDArray[Any]] = {
+                "training tiles": images,
+                "training labels": labels,
+                "held-out tiles": self.held_out[0].numpy(),
+                "held-out labels": self.held_out[1],
+            }
+            self.identity = {**fingerprint(arrays), "initial weights": weights_fingerprint(init)}
+            stored = read_checkpoint(self.checkpoint) if resume else None
+            if stored is not None:
+                require_same(stored, config, self.identity, self.checkpoint)
         net = init if init is not None else _new_network(config, images, labels)
-        self.live = copy.deepcopy(net).to(self.device).to(memory_format=torch.channels_last)
-        self.live.requires_grad_(True)
-        self.live.heads.dropout.p = config.dropout  # an ``init`` from a bundle comes without
-        self.averaged = copy.deepcopy(self.live).eval().requires_grad_(False)
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.augment = Augmenter(config.augment, self.generator)
-        self.weights = self._bootstrap_weights()
-        self.steps_per_epoch = max(1, len(images) // config.batch_size)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.live, config.weight_decay), lr=config.learning_rate
-        )
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            config.learning_rate,
-            total_steps=config.epochs * self.steps_per_epoch,
-            pct_start=config.warmup,
-        )
-        self.n_steps = 0
+        _check_network(net, config, labels)
+        self.precision = "fp32" if config.precision == AUTO else config.precision
+        if stored is not None:
+            if config.precision == AUTO:
+                self.precision = stored.facts["precision"]
+            self.stepper = self._stepper(net)
+            self._restore(stored)
+            return
+        with _apart(config.seed):
+            if config.precision == AUTO:
+                self.precision = choose_precision(*self._example(net))
+            if config.learning_rate == AUTO:
+                self.lr_range = lr_range_test(self._stepper(net), cancelled=self.cancelled)
+        self.rate = self.lr_range.suggestion if self.lr_range else float(config.learning_rate)
+        self.stepper = self._stepper(net)
+        self.schedule = Schedule(config, self.stepper.steps_per_epoch)
 
-    def epoch(self) -> float:
-        """Train on every tile once, in random order; return the mean loss."""
-        self.live.train()
-        order = torch.randperm(len(self.images), generator=self.generator)
-        losses = []
-        for i in range(self.steps_per_epoch):
-            chosen = order[i * self.config.batch_size : (i + 1) * self.config.batch_size]
-            losses.append(self._step(chosen))
-        return float(np.mean(losses))
+    def run(self) -> None:
+        """Train to the end, from wherever the history ends."""
+        n = self.schedule.n_epochs
+        begun = self.history[-1].stage if self.history else None
+        self.first_epoch, self.resumed_at = len(self.history), time.monotonic()
+        for epoch in range(self.first_epoch, n):
+            if self._is_stale():
+                return
+            stage = self.schedule.stage(epoch)
+            if stage != begun:
+                self.stepper.begin(stage)
+                begun = stage
+            loss, accuracy = self._epoch(epoch)
+            record = self._validate(epoch, loss, accuracy)
+            if self.checkpoint is not None:
+                write_checkpoint(self.checkpoint, self._checkpoint())
+            self._report(epoch, self.stepper.steps_per_epoch, loss, accuracy, record)
 
-    def logits(self, images: Tiles) -> Tensor:
-        """Logits ``[N, M, C]`` of the averaged network, float32 on the CPU."""
-        net = self.averaged
-        out = []
-        with torch.inference_mode(), self._autocast():
-            for tiles in torch.split(torch.from_numpy(images), EVALUATION_BATCH):
-                x = normalise(tiles.to(self.device), self._mean.flatten(), self._std.flatten())
-                out.append(net.logits(x).float().cpu())
-        return torch.cat(out)
-
-    def _step(self, chosen: Tensor) -> float:
-        tiles = self._crop(self.images[chosen])
-        x = (self.augment(tiles).to(self.device) - self._mean) / self._std
-        x = x.contiguous(memory_format=torch.channels_last)
-        labels = self.labels[chosen].to(self.device)
-        with self._autocast():
-            logits = self.live.logits(x)
-        losses = head_cross_entropy(logits, labels, self.config.label_smoothing)
-        weights = self.weights[chosen].to(self.device)
-        loss = LOSSES[self.config.loss](losses, weights, self.config.epsilon)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.live.parameters(), GRADIENT_NORM)
-        self.optimizer.step()
-        self.schedule.step()
-        self._average()
-        return float(loss.detach())
-
-    def _crop(self, tiles: Tensor) -> Tensor:
-        """Cut the whole batch at one place, up to half the margin away from the centre."""
-        side, crop = tiles.shape[1], self.config.crop
-        if not crop or crop >= side:
-            return tiles
-        shift = (side - crop) // 4
-        low = (side - crop) // 2 - shift
-        y, x = torch.randint(low, low + 2 * shift + 1, (2,), generator=self.generator).tolist()
-        return tiles[:, y : y + crop, x : x + crop]
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        self.n_steps += 1
-        # Early on the average must follow quickly, or it remembers the random start.
-        decay = min(self.config.ema, self.n_steps / (self.n_steps + 50))
-        live, averaged = self.live.state_dict(), self.averaged.state_dict()
-        floats = [name for name, value in live.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [averaged[name] for name in floats], [live[name] for name in floats], 1 - decay
+    def outcome(self) -> Trained | None:
+        """Return the best epoch's network; None before the first epoch."""
+        if not self.best:
+            return None
+        net = copy.deepcopy(self.stepper.averaged)
+        net.load_state_dict(self.best)
+        labels = self.held_out[1]
+        temperature = fit_temperature(self.best_logits, torch.from_numpy(labels))
+        return Trained(
+            net.cpu().eval().requires_grad_(True),
+            self.mean,
+            self.std,
+            temperature,
+            tuple(self.history),
+            head_usage(self.best_logits.numpy(), labels, temperature),
+            self.lr_range,
+            self.precision,
+            self.rate,
         )
 
-    def _bootstrap_weights(self) -> Tensor:
-        shape = (len(self.images), self.config.n_heads)
-        if not self.config.bootstrap:
-            return torch.ones(shape)
-        return torch.poisson(torch.ones(shape), generator=self.generator)
+    def _epoch(self, epoch: int) -> tuple[float, float]:
+        """Train on an epoch's batches; return their mean loss and accuracy."""
+        loss = accuracy = torch.zeros((), device=self.device)
+        n = self.stepper.steps_per_epoch
+        for i, chosen in enumerate(self.stepper.batches()):
+            if self.cancelled():
+                raise TrainingCancelled(self._cancelled_text(epoch))
+            step = epoch * n + i
+            rate = self.rate * self.schedule.rate(step)
+            batch_loss, right = self.stepper.step(chosen, rate, self.schedule.progress(step))
+            loss, accuracy = loss + batch_loss, accuracy + right
+            if i % CHECK_STEPS == 0 or i == n - 1:
+                self._require_finite(float(loss), epoch, rate)
+            if i < n - 1:
+                self._report(epoch, i + 1, loss / (i + 1), accuracy / (i + 1))
+        return float(loss) / n, float(accuracy) / n
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        enabled = self.config.precision == "bf16" or (
-            self.config.precision == "auto" and _computes_in_bf16(self.device)
+    def _validate(self, epoch: int, loss: float, accuracy: float) -> EpochRecord:
+        images, labels = self.held_out
+        logits = self.stepper.logits(images)
+        n = self.stepper.steps_per_epoch
+        record = dataclasses.replace(
+            _quality(logits, labels),
+            epoch=epoch,
+            seconds=time.monotonic() - self.started,
+            train_loss=loss,
+            train_accuracy=accuracy,
+            stage=self.schedule.stage(epoch),
+            learning_rate=self.rate * self.schedule.rate((epoch + 1) * n - 1),
         )
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        if not math.isfinite(record.nll):
+            self._require_finite(record.nll, epoch, record.learning_rate)
+        if record.nll < min((r.nll for r in self.history), default=math.inf):
+            self.best = copy.deepcopy(self.stepper.averaged.state_dict())
+            self.best_logits = logits
+        self.history.append(record)
+        return record
 
+    def _is_stale(self) -> bool:
+        last = [r.nll for r in self.history if r.stage == ALL]
+        return bool(last) and len(last) - 1 - int(np.argmin(last)) >= self.config.patience
 
-def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay for matrices only: decaying biases and norms harms and regularises nothing."""
-    decayed = [p for p in net.parameters() if p.ndim >= 2]
-    others = [p for p in net.parameters() if p.ndim < 2]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    def _require_finite(self, loss: float, epoch: int, rate: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} in epoch {epoch + 1} at learning rate {rate:.2g}: "
+                f"lower learning_rate ({self.rate:.2g}), or let 'auto' choose it"
+            )
+
+    def _cancelled_text(self, epoch: int) -> str:
+        if self.checkpoint is None or not epoch:
+            return f"training cancelled in epoch {epoch + 1}"
+        file = checkpoint_file(self.checkpoint)
+        return f"training cancelled in epoch {epoch + 1}; resume goes on from {file}"
+
+    def _report(
+        self,
+        epoch: int,
+        step: int,
+        loss: Tensor | float,
+        accuracy: Tensor | float,
+        record: EpochRecord | None = None,
+    ) -> None:
+        now = time.monotonic()
+        if self.on_progress is None or (record is None and now - self.reported < REPORT_INTERVAL_S):
+            return
+        self.reported = now
+        n_steps, n_epochs = self.stepper.steps_per_epoch, self.schedule.n_epochs
+        done = (epoch - self.first_epoch) * n_steps + step
+        left = (n_epochs - epoch) * n_steps - step
+        seconds_left = (now - self.resumed_at) / done * left
+        self.on_progress(
+            TrainProgress(
+                self.schedule.stage(epoch), epoch + 1, n_epochs, step, n_steps,
+                float(loss), float(accuracy), now - self.started, seconds_left, record,
+            )
+        )  # fmt: skip
+
+    def _stepper(self, net: MultiHeadNet) -> Stepper:
+        images, labels = self.tiles
+        return Stepper(
+            torch.from_numpy(images),
+            torch.from_numpy(labels),
+            (self.mean, self.std),
+            net,
+            self.config,
+            self.device,
+            self.precision,
+        )
+
+    def _example(self, net: MultiHeadNet) -> tuple[MultiHeadNet, Tensor, Tensor]:
+        stepper = self._stepper(net)
+        return (stepper.live, *stepper.example())
+
+    def _checkpoint(self) -> Checkpoint:
+        tensors = stepper_tensors(self.stepper)
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        tensors["best_logits"] = self.best_logits
+        facts = {
+            "config": self.config.as_dict(),
+            "identity": self.identity,
+            "precision": self.precision,
+            "learning_rate": self.rate,
+            "lr_range": self.lr_range.as_dict() if self.lr_range else None,
+            "history": [dataclasses.asdict(record) for record in self.history],
+            "n_steps": self.stepper.n_steps,
+            "torch": torch.__version__,
+        }
+        return Checkpoint(tensors, facts)
+
+    def _restore(self, stored: Checkpoint) -> None:
+        facts = stored.facts
+        self.rate = facts["learning_rate"]
+        self.schedule = Schedule(self.config, self.stepper.steps_per_epoch)
+        if facts["lr_range"]:
+            found = facts["lr_range"]
+            self.lr_range = LrRange(
+                tuple(found["rates"]), tuple(found["losses"]), found["suggestion"]
+            )
+        self.history = [
+            EpochRecord(**{**record, "win_share": tuple(record["win_share"])})
+            for record in facts["history"]
+        ]
+        self.best, self.best_logits = stored.part("best"), stored.tensors["best_logits"]
+        self.stepper.begin(self.history[-1].stage)
+        restore_stepper(self.stepper, stored, facts["n_steps"])
+        self.started = time.monotonic() - self.history[-1].seconds
 
 
 def channel_statistics(
@@ -258,24 +419,70 @@ def _new_network(config: TrainConfig, images: Tiles, labels: Labels) -> MultiHea
         head_width=config.head_width,
         tile_size=images.shape[1],
         dropout=config.dropout,
+        pretrained=config.pretrained,
+        head_blocks=config.head_blocks,
     )
 
 
-def _computes_in_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+def _check_tiles(images: Tiles, labels: Labels, val_images: Tiles, val_labels: Labels) -> None:
+    for what, x, y in (("training", images, labels), ("held-out", val_images, val_labels)):
+        if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] != 3 or x.dtype != np.uint8:
+            raise TrainingError(
+                f"{what} tiles must be square uint8 RGB, [N, t, t, 3], not {x.dtype} {x.shape}"
+            )
+        if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
+            raise TrainingError(f"{what} labels must be {len(x)} integers, not {y.dtype} {y.shape}")
+        if len(y) and y.min() < 0:
+            raise TrainingError(f"{int((y < 0).sum())} {what} tiles have no label: leave them out")
+    if val_images.shape[1] != images.shape[1]:
+        sides = f"{images.shape[1]} and {val_images.shape[1]} px"
+        raise TrainingError(f"training and held-out tiles differ in size: {sides}")
+    if len(images) < 2 or not len(val_images):
+        raise TrainingError("training needs 2 tiles and 1 held out at least")
+    if len(np.unique(labels)) < 2:
+        raise TrainingError("training needs tiles of two classes at least")
+    unknown = np.setdiff1d(val_labels, labels)
+    if len(unknown):
+        raise TrainingError(f"held-out tiles have classes {unknown.tolist()} that training lacks")
 
 
-def _record(epoch: int, seconds: float, loss: float, logits: Tensor, labels: Labels) -> EpochRecord:
+def _check_network(net: MultiHeadNet, config: TrainConfig, labels: Labels) -> None:
+    if net.n_classes <= labels.max():
+        raise TrainingError(
+            f"the initial network has {net.n_classes} classes, the tiles {labels.max() + 1}"
+        )
+    if net.n_heads != config.n_heads:
+        raise TrainingError(
+            f"the initial network has {net.n_heads} heads: set n_heads, now {config.n_heads}, to it"
+        )
+
+
+@contextmanager
+def _apart(seed: int) -> Iterator[None]:
+    """Measure something without moving the training's generators."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _asks(cancel: Cancel | None) -> Callable[[], bool]:
+    if cancel is None:
+        return lambda: False
+    return cancel.is_set if isinstance(cancel, threading.Event) else cancel
+
+
+def _quality(logits: Tensor, labels: Labels) -> EpochRecord:
+    """Record of the held-out tiles alone."""
     truth = torch.from_numpy(labels)
     p = torch.softmax(logits, dim=-1).mean(dim=1)
+    both = p.shape[1] == 2 and len(np.unique(labels)) == 2 and bool(p.isfinite().all())
     return EpochRecord(
-        epoch=epoch,
-        seconds=seconds,
-        train_loss=loss,
+        epoch=0,
+        seconds=0.0,
+        train_loss=0.0,
         nll=float(ensemble_nll(logits, truth)),
         accuracy=float((p.argmax(dim=1) == truth).float().mean()),
-        auroc=auroc(p[:, 1].numpy(), labels == 1) if p.shape[1] == 2 else float("nan"),
+        auroc=auroc(p[:, 1].numpy(), labels == 1) if both else None,
         win_share=tuple(win_share(head_cross_entropy(logits, truth)).tolist()),
     )
