@@ -81,6 +81,30 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def two_kinds_bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle with scores for both kinds of foreign, ``appearance`` and ``tissue``."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from napari_ood.models import Reference, save_bundle
+
+    stored = tiny_bundle.require_reference().tensors()
+    rng = np.random.default_rng(1)
+    stored["nuisance.features"] = rng.normal(size=(60, tiny_bundle.card.n_features)) * 0.1
+    scores = {
+        "uncertainty": "entropy",
+        "ood": "max(mahalanobis@layer1,invariant@penultimate)",
+        "appearance": "mahalanobis@layer1",
+        "tissue": "invariant@penultimate",
+    }
+    card = replace(tiny_bundle.card, name="tiny-two", scores=scores)
+    folder = tmp_path_factory.mktemp("bundles") / "tiny-two"
+    reference = Reference.from_tensors(stored, card.blocks, card.temperature)
+    return save_bundle(folder, tiny_bundle.trained_network(), card, reference)
+
+
+@pytest.fixture(scope="session")
 def procedural_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small procedural H&E slide with foreign regions, 2,048 px, its truth beside it."""
     from napari_ood.samples import write_synthetic_slide

@@ -58,6 +58,33 @@ def test_an_unknown_score_is_refused(run: Run) -> None:
         run.score("vibes")
 
 
+def test_the_card_names_the_scores_of_both_kinds_of_foreign(
+    slide: Slide, two_kinds_bundle: Bundle, tmp_path: Path
+) -> None:
+    run = run_slide(slide, two_kinds_bundle, tmp_path / "two.ood.zarr", device="cpu")
+    reference = two_kinds_bundle.require_reference()
+    for kind, name in two_kinds_bundle.card.scores.items():
+        assert run.score(kind) is run.score(name)
+        expected = reference.score(name, run.logits, run.features)
+        assert np.array_equal(run.score(kind), expected)
+    assert not np.allclose(run.score("appearance"), run.score("tissue"))
+
+
+def test_a_kind_that_the_card_lacks_is_refused_with_what_it_has(run: Run) -> None:
+    with pytest.raises(RunError, match=r"no score 'tissue'.*uncertainty, ood"):
+        run.score("tissue")
+
+
+def test_a_score_is_kept_and_cannot_be_changed_for_the_next_one(run: Run) -> None:
+    """SF-Visuals keeps one table that each score overwrites for the others."""
+    entropy_before = run.score("entropy").copy()
+    for name in ("entropy", "ood", "mahalanobis@layer1"):
+        with pytest.raises(ValueError, match="read-only"):
+            run.score(name)[0] = 0
+    run.map("entropy")[:] = 0
+    assert np.array_equal(run.score("entropy"), entropy_before)
+
+
 def test_provenance_says_where_it_comes_from(run: Run, slide: Slide, tiny_bundle: Bundle) -> None:
     record = open_run(run.path).provenance
     assert record["slide"]["path"] == str(slide.path) and record["slide"]["size"] == [760, 1000]

@@ -43,6 +43,22 @@ BAD: dict[str, tuple[Edit, str]] = {
         lambda c: c["napari_ood"]["scores"].update(ood="mahalanobis@nowhere"),
         "not stored",
     ),
+    "max of a block that is not stored": (
+        lambda c: c["napari_ood"]["scores"].update(tissue="max(entropy,max(msp,knn@nowhere))"),
+        "not stored",
+    ),
+    "half a max": (
+        lambda c: c["napari_ood"]["scores"].update(appearance="max(entropy)"),
+        "appearance score.*two scores",
+    ),
+    "code as score": (
+        lambda c: c["napari_ood"]["scores"].update(ood="max(entropy,__import__('os'))"),
+        r"scores\.ood",
+    ),
+    "unknown kind of score": (
+        lambda c: c["napari_ood"]["scores"].update(mood="entropy"),
+        "mood",
+    ),
     "no weights": (lambda c: c["napari_ood"]["files"].pop("model.safetensors"), "model"),
     "short hash": (
         lambda c: c["napari_ood"]["files"]["model.safetensors"].update(sha256="00"),
@@ -72,6 +88,20 @@ def test_file_names_cannot_leave_the_folder(config: dict[str, Any], name: str):
     config["napari_ood"]["files"][name] = {"sha256": "0" * 64, "size": 1}
     with pytest.raises(BundleError, match="files"):
         Card.from_config(config)
+
+
+def test_a_card_may_tell_two_kinds_of_foreign_apart(config: dict[str, Any]):
+    block = config["napari_ood"]["blocks"][0]["name"]
+    scores = {
+        "uncertainty": "entropy",
+        "ood": f"max(mahalanobis@{block},invariant@{block})",
+        "appearance": f"mahalanobis@{block}",
+        "tissue": f"invariant@{block}",
+    }
+    config["napari_ood"]["scores"] = scores
+    card = Card.from_config(config)
+    assert card.scores == scores and not card.warnings
+    assert card.to_config()["napari_ood"]["scores"] == scores
 
 
 def test_unknown_keys_are_reported_and_ignored(config: dict[str, Any]):

@@ -120,3 +120,110 @@ def test_scores_that_do_not_exist_are_named(arrays: dict[str, np.ndarray], name:
         reference.validation_scores(name)
     with pytest.raises(BundleError, match="do not belong to this bundle"):
         reference.score("mahalanobis", None, np.zeros((2, 3)))
+
+
+ALL = (
+    *("mahalanobis@early", "mahalanobis++", "relative@early+penultimate", "knn", "residual@early"),
+    *("vim", "vim@early", "multilayer@early+penultimate", "invariant@early"),
+    *("max(mahalanobis@early,entropy)", "max(vim,max(knn@early,invariant))"),
+)
+
+
+@pytest.fixture
+def full(arrays: dict[str, np.ndarray]) -> Reference:
+    nuisance = np.random.default_rng(3).normal(size=(50, 10))
+    return Reference(**arrays, blocks=BLOCKS, nuisance_features=nuisance)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_score_has_a_range_and_a_threshold(full: Reference, name: str):
+    scores = full.validation_scores(name)
+    assert scores.shape == (200,) and np.isfinite(scores).all() and (np.diff(scores) >= 0).all()
+    low, high = full.display_range(name)
+    assert low == pytest.approx(full.quantile(name, 0.05))
+    assert (low + high) / 2 == pytest.approx(full.quantile(name, 0.95), rel=1e-5)
+    direct = full.score(name, full.validation_logits, full.validation_features)
+    np.testing.assert_array_equal(np.sort(direct), scores)
+
+
+def test_max_takes_the_larger_after_each_part_got_its_threshold_at_one(full: Reference):
+    a, b = "mahalanobis@early", "msp"
+    logits, features = full.validation_logits, full.validation_features * 1.5
+    z = []
+    for name in (a, b):
+        q50, q95 = np.quantile(full.validation_scores(name).astype(np.float64), [0.5, 0.95])
+        z.append((full.score(name, logits, features).astype(np.float64) - q50) / (q95 - q50))
+    found = full.score(f"max({a},{b})", logits, features)
+    np.testing.assert_allclose(found, np.maximum(*z), rtol=1e-5, atol=1e-5)
+    flagged = np.maximum(*z) > 1
+    parts = [full.score(n, logits, features) > full.quantile(n, 0.95) for n in (a, b)]
+    np.testing.assert_array_equal(flagged, parts[0] | parts[1])
+
+
+def test_max_of_a_score_that_never_varies_stays_finite(arrays: dict[str, np.ndarray]):
+    constant = arrays | {"validation_logits": np.zeros((200, 3, 2))}
+    reference = Reference(**constant, blocks=BLOCKS)
+    scores = reference.score("max(msp,knn)", np.ones((200, 3, 2)), reference.validation_features)
+    assert np.isfinite(scores).all()
+
+
+def test_a_part_that_cannot_be_scored_makes_the_max_nan(full: Reference):
+    features = full.validation_features[:4].copy()
+    features[1, 0] = np.nan
+    found = full.score("max(entropy,mahalanobis@early)", full.validation_logits[:4], features)
+    assert np.isnan(found).tolist() == [False, True, False, False]
+
+
+def test_changed_tiles_are_stored_and_read_back(full: Reference):
+    stored = full.tensors()
+    assert stored["nuisance.features"].dtype == np.float16
+    again = Reference.from_tensors(stored, BLOCKS)
+    np.testing.assert_allclose(
+        again.nuisance_features, full.nuisance_features, rtol=1e-3, atol=1e-6
+    )
+    tiles = full.validation_features
+    np.testing.assert_allclose(
+        again.score("invariant@early", None, tiles),
+        full.score("invariant@early", None, tiles),
+        rtol=5e-3,
+    )
+
+
+def test_an_older_reference_loads_and_says_what_it_lacks(arrays: dict[str, np.ndarray]):
+    stored = Reference(**arrays, blocks=BLOCKS).tensors()
+    assert "nuisance.features" not in stored
+    reference = Reference.from_tensors(stored, BLOCKS)
+    assert np.isfinite(reference.quantile("mahalanobis@early", 0.5))
+    for name in ("invariant@early", "max(entropy,invariant)"):
+        with pytest.raises(BundleError, match=r"changed tiles.*fit the reference anew"):
+            reference.validation_scores(name)
+
+
+@pytest.mark.parametrize(
+    ("nuisance", "match"),
+    [(np.zeros((4, 9)), r"nuisance\.features"), (np.full((4, 10), np.inf), "not finite")],
+)
+def test_changed_tiles_that_do_not_fit_are_refused(
+    arrays: dict[str, np.ndarray], nuisance: np.ndarray, match: str
+):
+    with pytest.raises(BundleError, match=match):
+        Reference(**arrays, blocks=BLOCKS, nuisance_features=nuisance)
+
+
+def test_missing_arrays_are_named(full: Reference):
+    with pytest.raises(BundleError, match="needs logits"):
+        full.score("vim", None, full.validation_features)
+    with pytest.raises(BundleError, match="needs features"):
+        full.score("max(knn,msp)", full.validation_logits, None)
+    with pytest.raises(BundleError, match="no features 'nowhere'"):
+        full.score("max(msp,knn@nowhere)", full.validation_logits, full.validation_features)
+
+
+def test_nobody_can_change_the_scores_of_another(full: Reference):
+    """SF-Visuals hands one cached table to all its scores, which write into it."""
+    before = full.validation_scores("knn").copy()
+    with pytest.raises(ValueError, match="read-only"):
+        full.validation_scores("knn")[:] = 0
+    full.score("knn", None, full.validation_features)[:] = 0
+    full.validation_scores("max(knn,msp)")
+    np.testing.assert_array_equal(full.validation_scores("knn"), before)

@@ -50,22 +50,6 @@ def test_a_feature_that_never_varies_in_training_flags_any_departure() -> None:
     assert np.isfinite(inside) and detector.score(probe) > inside
 
 
-def test_scoring_does_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y, test = _data()
-    detector = Mahalanobis.fit(x, y)
-    whole = detector.score(test)
-    monkeypatch.setattr("napari_ood.scores.distance.CHUNK_ROWS", 7)
-    np.testing.assert_allclose(detector.score(test), whole, rtol=1e-6)
-
-
-def test_empty_and_nan() -> None:
-    x, y, test = _data()
-    detector = Mahalanobis.fit(x, y)
-    assert detector.score(test[:0]).shape == (0,)
-    test[3, 5] = np.nan
-    assert np.flatnonzero(np.isnan(detector.score(test))).tolist() == [3]
-
-
 def test_mismatched_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="labels"):
         Mahalanobis.fit(np.zeros((4, 2)), np.zeros(3))

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from napari_ood.errors import BundleError, RunError
 from napari_ood.inference.store import ATTRIBUTE, grid_array, open_group, read_cells, shards
-from napari_ood.scores import HEAD_SCORES, mean_probability, parse_score
+from napari_ood.scores import HEAD_SCORES, ScoreSpec, mean_probability, parse_score
 from napari_ood.slides.grid import TileGrid
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle, Card
 
-DEFAULT_SCORES = ("uncertainty", "ood")
+DEFAULT_SCORES = ("uncertainty", "ood", "appearance", "tissue")
 """Names that the bundle's card resolves to scores."""
 
 
@@ -114,35 +114,53 @@ class Run:
         return self._bundle
 
     def score_name(self, name: str) -> str:
-        """Resolve ``uncertainty`` and ``ood`` to the bundle's default scores."""
-        return str(self.card.scores[name]) if name in DEFAULT_SCORES else name
+        """Resolve ``uncertainty``, ``ood``, ``appearance``, ``tissue`` by the bundle's card.
+
+        Raises
+        ------
+        RunError
+            If the card has no such score.
+        """
+        if name not in DEFAULT_SCORES:
+            return name
+        scores = self.card.scores
+        if name not in scores:
+            raise RunError(
+                f"the bundle of {self.path.name} has no score {name!r}: take one of "
+                f"{', '.join(scores)}, or run the slide with a bundle that has it"
+            )
+        return str(scores[name])
 
     def score(self, name: str) -> NDArray[np.float32]:
-        """Score of each tile; [N] float32, higher = more uncertain or more foreign.
+        """Score of each tile; [N] float32, read-only, higher = more uncertain or more foreign.
 
         Parameters
         ----------
         name : str
-            ``entropy``, ``msp``, ``disagreement``, ``mahalanobis[@block]`` …, or ``uncertainty``
-            and ``ood`` for the bundle's defaults.
+            ``entropy``, ``msp``, ``disagreement``, ``mahalanobis[@block]`` …, or ``uncertainty``,
+            ``ood``, ``appearance``, ``tissue`` for the bundle's defaults.
 
         Raises
         ------
         ValueError
             For an unknown score.
         RunError, BundleError
-            If the score needs the bundle's reference and that is not at hand, or there is none.
+            If the score needs the bundle's reference and that is not at hand, or there is none;
+            if the card has no such default.
         """
-        name = self.score_name(name)
-        if name not in self._scores:
-            self._scores[name] = self._compute(name)
-        return self._scores[name]
+        spec = parse_score(self.score_name(name))
+        key = str(spec)
+        if key not in self._scores:
+            scores = self._compute(spec)
+            scores.flags.writeable = False  # kept: nobody may change what the next one gets
+            self._scores[key] = scores
+        return self._scores[key]
 
-    def _compute(self, name: str) -> NDArray[np.float32]:
-        spec = parse_score(name)
-        if not spec.needs_features:
+    def _compute(self, spec: ScoreSpec) -> NDArray[np.float32]:
+        if spec.method in HEAD_SCORES:
             return HEAD_SCORES[spec.method](self.logits, self.card.temperature)
-        return self.bundle().require_reference().score(name, self.logits, self.features)
+        features = self.features if spec.needs_features else None
+        return self.bundle().require_reference().score(str(spec), self.logits, features)
 
     def map(self, name: str) -> NDArray[np.float32]:
         """Score on the tile grid; (rows, cols) float32, NaN where no tile was run."""

@@ -69,7 +69,8 @@ class Card:
     n_heads, head_depth, head_width : M heads with ``head_depth`` hidden layers of ``head_width``
     head_blocks : how many of the trunk's last units every head has for itself
     blocks : which columns of the features come from which layer
-    scores : the default score names, keys ``uncertainty`` and ``ood``
+    scores : the default score names, keys ``uncertainty`` and ``ood``, and, where the bundle tells
+        the two kinds of foreign apart, ``appearance`` and ``tissue``
     temperature : divides the logits before any softmax; fitted on the validation split
     colors : ``#rrggbb`` per class
     results : measured results, as the training script stored them
@@ -325,7 +326,7 @@ def _cross_check(card: Card, config: dict[str, Any], source: str) -> None:
         start = block.stop
     for kind, score in card.scores.items():
         try:
-            missing = set(parse_score(score).blocks) - set(names)
+            missing = parse_score(score).all_blocks - set(names)
         except ValueError as error:
             raise BundleError(f"{source}: default {kind} score: {error}") from error
         if missing:

@@ -19,9 +19,12 @@ from napari_ood.models.card import FeatureBlock
 from napari_ood.scores import (
     FEATURE_SCORES,
     HEAD_SCORES,
-    Mahalanobis,
+    Bank,
+    Detector,
+    HeadSample,
     ScoreSpec,
     parse_score,
+    row_chunks,
     score_bounds,
 )
 
@@ -37,6 +40,7 @@ TENSORS = (
     "validation.features",
     "validation.labels",
 )
+NUISANCE = "nuisance.features"
 LOW_QUANTILE, HIGH_QUANTILE = 0.05, 0.95
 
 
@@ -56,6 +60,9 @@ class Reference:
         Which columns of the features belong to which layer.
     temperature : float
         Of the bundle's card; divides logits.
+    nuisance_features : [K, D] float, optional
+        Features of training tiles with a changed appearance minus those of the same tiles as they
+        are; ``invariant`` needs them.
 
     Raises
     ------
@@ -75,6 +82,7 @@ class Reference:
         validation_labels: ArrayLike,
         blocks: Sequence[FeatureBlock],
         temperature: float = 1.0,
+        nuisance_features: ArrayLike | None = None,
     ) -> None:
         self.train_features = np.asarray(train_features, np.float32)
         self.train_labels = np.asarray(train_labels, np.int64)
@@ -83,9 +91,12 @@ class Reference:
         self.validation_logits = np.asarray(validation_logits, np.float32)
         self.validation_features = np.asarray(validation_features, np.float32)
         self.validation_labels = np.asarray(validation_labels, np.int64)
+        self.nuisance_features = (
+            None if nuisance_features is None else np.asarray(nuisance_features, np.float32)
+        )
         self.blocks = tuple(blocks)
         self.temperature = float(temperature)
-        self._fits: dict[str, Mahalanobis] = {}
+        self._fits: dict[str, Detector] = {}
         self._validation: dict[str, Floats] = {}
         self._lock = threading.RLock()
         self._check()
@@ -114,36 +125,76 @@ class Reference:
         BundleError
             For an unknown score, a feature block that the bundle lacks, or a missing array.
         """
-        spec = self._parse(name)
-        if not spec.needs_features:
-            if logits is None:
-                raise BundleError(f"score {name!r} needs logits")
+        return self._score(self._parse(name), logits, features)
+
+    def _score(
+        self, spec: ScoreSpec, logits: ArrayLike | None, features: ArrayLike | None
+    ) -> Floats:
+        if spec.needs_logits and logits is None:
+            raise BundleError(f"score '{spec}' needs logits")
+        if spec.needs_features and features is None:
+            raise BundleError(f"score '{spec}' needs features")
+        if spec.parts:
+            return np.maximum(*(self._standardised(part, logits, features) for part in spec.parts))
+        if spec.method in HEAD_SCORES:
             return HEAD_SCORES[spec.method](logits, self.temperature)
-        if features is None:
-            raise BundleError(f"score {name!r} needs features")
-        return self._fit(spec).score(self.select(features, spec.blocks))
+        return self._feature_score(spec, logits, np.asarray(features))
+
+    def _standardised(
+        self, spec: ScoreSpec, logits: ArrayLike | None, features: ArrayLike | None
+    ) -> Floats:
+        """Score with 0 at the median of in-distribution tiles and 1 at their 95th percentile.
+
+        Scores of any unit become comparable, and each has its threshold at 1.
+        """
+        middle, threshold = self.quantile(str(spec), 0.5), self.quantile(str(spec), HIGH_QUANTILE)
+        # A score that hardly differs between in-distribution tiles must not blow up rounding.
+        unit = max(threshold - middle, max(abs(middle), 1e-6) * 1e-6)
+        scores = self._score(spec, logits, features)
+        return ((scores.astype(np.float64) - middle) / unit).astype(np.float32)
+
+    def _feature_score(
+        self, spec: ScoreSpec, logits: ArrayLike | None, features: NDArray[np.floating]
+    ) -> Floats:
+        detector = self._fit(spec)
+        z = np.asarray(logits) if spec.needs_logits else None
+        self._check_features(features)
+        out = np.empty(len(features), np.float32)
+        for rows in row_chunks(*features.shape):  # no second copy of a million tiles' columns
+            x = self.select(features[rows], spec.blocks)
+            out[rows] = detector.score(x, None if z is None else z[rows])
+        return out
 
     def select(self, features: ArrayLike, blocks: Sequence[str]) -> Floats:
         """Columns of ``[N, D]`` features that belong to these blocks, side by side."""
         x = np.asarray(features, np.float32)
+        self._check_features(x)
+        columns = [slice(b.start, b.stop) for b in self._find(blocks)]
+        return np.concatenate([x[:, c] for c in columns], axis=1)
+
+    def _find(self, names: Sequence[str]) -> list[FeatureBlock]:
+        known = {block.name: block for block in self.blocks}
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise BundleError(f"the bundle stores no features {missing[0]!r}, only {list(known)}")
+        return [known[name] for name in names]
+
+    def _check_features(self, x: NDArray[np.floating]) -> None:
         width = self.train_features.shape[1]
         if x.ndim != 2 or x.shape[1] != width:
             raise BundleError(f"features {x.shape} do not belong to this bundle: need [N, {width}]")
-        known = {block.name: block for block in self.blocks}
-        missing = [name for name in blocks if name not in known]
-        if missing:
-            raise BundleError(f"the bundle stores no features {missing[0]!r}, only {list(known)}")
-        return np.concatenate([x[:, known[b].start : known[b].stop] for b in blocks], axis=1)
 
     def validation_scores(self, name: str) -> Floats:
         """Scores of the held-out in-distribution tiles, ascending, ``[V]`` float32; cached."""
 
-        def compute() -> Floats:
-            return np.sort(self.score(name, self.validation_logits, self.validation_features))
+        spec = self._parse(name)
 
-        scores = self._cached(self._validation, str(self._parse(name)), compute)
-        scores.flags.writeable = False
-        return scores
+        def compute() -> Floats:
+            scores = np.sort(self._score(spec, self.validation_logits, self.validation_features))
+            scores.flags.writeable = False  # shared by all who ask
+            return scores
+
+        return self._cached(self._validation, str(spec), compute)
 
     def quantile(self, name: str, q: float) -> float:
         """Value below which a share ``q`` of in-distribution validation tiles lies."""
@@ -173,6 +224,8 @@ class Reference:
             "validation.features": _half(self.validation_features),
             "validation.labels": self.validation_labels.astype(np.int16),
         }
+        if self.nuisance_features is not None:
+            stored[NUISANCE] = _half(self.nuisance_features)
         # safetensors writes the buffer as it lies in memory and ignores strides.
         return {name: np.ascontiguousarray(array) for name, array in stored.items()}
 
@@ -188,7 +241,9 @@ class Reference:
         if missing:
             raise BundleError(f"the bundle's reference lacks {missing[0]!r}: download it again")
         named = {name.replace(".", "_"): tensors[name] for name in TENSORS}
-        return cls(blocks=blocks, temperature=temperature, **named)
+        # Bundles of version 0.1 have no changed tiles.
+        nuisance = tensors.get(NUISANCE)
+        return cls(blocks=blocks, temperature=temperature, nuisance_features=nuisance, **named)
 
     def _parse(self, name: str) -> ScoreSpec:
         try:
@@ -196,12 +251,32 @@ class Reference:
         except ValueError as error:
             raise BundleError(str(error)) from None
 
-    def _fit(self, spec: ScoreSpec) -> Mahalanobis:
-        def compute() -> Mahalanobis:
-            features = self.select(self.train_features, spec.blocks)
-            return FEATURE_SCORES[spec.method](features, self.train_labels)
+    def _fit(self, spec: ScoreSpec) -> Detector:
+        return self._cached(
+            self._fits, str(spec), lambda: FEATURE_SCORES[spec.method](self._bank(spec))
+        )
 
-        return self._cached(self._fits, str(spec), compute)
+    def _bank(self, spec: ScoreSpec) -> Bank:
+        """What a score of these blocks is fitted to."""
+        nuisance = self.nuisance_features
+        if spec.method == "invariant" and nuisance is None:
+            raise BundleError(
+                f"score '{spec}' needs features of changed tiles, which this bundle's reference "
+                "lacks: fit the reference anew (napari_ood.training.fit_reference) or choose "
+                "another score"
+            )
+        return Bank(
+            features=self.select(self.train_features, spec.blocks),
+            labels=self.train_labels,
+            widths=tuple(block.stop - block.start for block in self._find(spec.blocks)),
+            nuisance=None if nuisance is None else self.select(nuisance, spec.blocks),
+            head=HeadSample(
+                weight=self.head_weight,
+                bias=self.head_bias,
+                features=self.select(self.validation_features, spec.blocks),
+                logits=self.validation_logits,
+            ),
+        )
 
     def _cached(self, cache: dict[str, T], key: str, compute: Callable[[], T]) -> T:
         with self._lock:  # fits take a second: threads must not each do their own
@@ -226,7 +301,16 @@ class Reference:
                 raise BundleError(f"reference {name!r} has shape {found}, expected {wanted}")
         if n < 2 or v < 1:
             raise BundleError("a reference needs training and validation tiles")
-        for array in (self.train_features, self.validation_features, self.validation_logits):
+        nuisance = self.nuisance_features
+        if nuisance is not None and (
+            nuisance.ndim != 2 or not len(nuisance) or nuisance.shape[1] != d
+        ):
+            raise BundleError(
+                f"reference {NUISANCE!r} has shape {nuisance.shape}, expected (K, {d})"
+            )
+        arrays = [self.train_features, self.validation_features, self.validation_logits]
+        arrays += [self.head_weight, self.head_bias]
+        for array in arrays if nuisance is None else [*arrays, nuisance]:
             if not np.isfinite(array).all():
                 raise BundleError("the reference holds values that are not finite")
         if min(self.train_labels.min(), self.validation_labels.min()) < 0:
