@@ -8,6 +8,8 @@ from typing import Any
 from napari_ood.errors import TrainingError
 
 BlockSpecs = tuple[tuple[str, str, str], ...]
+Triple = tuple[float, float, float]
+MeanStd = tuple[Triple, Triple]
 
 AUTO = "auto"
 _CHOICES = {
@@ -33,6 +35,8 @@ class TrainConfig:
     architecture : trunk by name, ``timm:…`` or ``torchvision:…``
     blocks : (name, layer, pool) of each feature block that the network returns
     pretrained : start the trunk from its library's published weights (downloads them)
+    mean_std : mean and standard deviation, per channel of RGB in 0…1, with which tiles are fed;
+        None = those of the training tiles. A pretrained trunk wants the ones it was trained with
     n_heads, head_blocks, head_depth, head_width : M heads, each with so many of the trunk's last
         units for itself, then hidden layers
     loss : a name in ``napari_ood.training.losses.LOSSES``
@@ -75,6 +79,7 @@ class TrainConfig:
     architecture: str = "timm:resnet18"
     blocks: BlockSpecs = (("penultimate", "penultimate", "mean"),)
     pretrained: bool = False
+    mean_std: MeanStd | None = None
     n_heads: int = 10
     head_blocks: int = 0
     head_depth: int = 0
@@ -135,7 +140,10 @@ class TrainConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready settings, for the card."""
-        return {**asdict(self), "blocks": [list(block) for block in self.blocks]}
+        lists = {"blocks": [list(block) for block in self.blocks]}
+        if self.mean_std is not None:
+            lists["mean_std"] = [list(values) for values in self.mean_std]
+        return {**asdict(self), **lists}
 
 
 @dataclass(frozen=True)

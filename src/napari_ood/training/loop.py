@@ -62,7 +62,7 @@ class Trained:
     Attributes
     ----------
     net : in evaluation mode, on the CPU
-    mean, std : of RGB in 0…1 over the training tiles
+    mean, std : of RGB in 0…1, with which tiles are fed
     temperature : fitted on the held-out tiles
     history : one record per epoch
     usage : what the heads do on the held-out tiles
@@ -168,7 +168,7 @@ class _Run:
         self.device = torch.device(resolve_device(config.device))
         self.tiles = (images, np.asarray(labels, np.int64))
         self.held_out = (torch.from_numpy(val_images), np.asarray(val_labels, np.int64))
-        self.mean, self.std = channel_statistics(images)
+        self.mean, self.std = config.mean_std or channel_statistics(images)
         self.history: list[EpochRecord] = []
         self.best: dict[str, Tensor] = {}
         self.best_logits = torch.empty(0)
