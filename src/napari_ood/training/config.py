@@ -140,7 +140,7 @@ class TrainConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready settings, for the card."""
-        lists = {"blocks": [list(block) for block in self.blocks]}
+        lists: dict[str, Any] = {"blocks": [list(block) for block in self.blocks]}
         if self.mean_std is not None:
             lists["mean_std"] = [list(values) for values in self.mean_std]
         return {**asdict(self), **lists}
