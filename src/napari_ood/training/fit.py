@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from napari_ood.models import MultiHeadNet, Reference
 from napari_ood.training.loop import Labels, Tiles, run_network
+from napari_ood.training.nuisance import changed_tiles
 
-TRAIN_TILES, VALIDATION_TILES = 2000, 1000
+TRAIN_TILES, VALIDATION_TILES, NUISANCE_TILES = 2000, 1000, 2000
 
 
 def fit_reference(
@@ -25,13 +26,17 @@ def fit_reference(
     temperature: float = 1.0,
     n_train: int = TRAIN_TILES,
     n_validation: int = VALIDATION_TILES,
+    n_nuisance: int = NUISANCE_TILES,
+    augment: str = "he",
     seed: int = 0,
     device: str = "auto",
 ) -> Reference:
     """Run the network over tiles and keep features, logits and labels.
 
     Distances are fitted to training tiles, a class-balanced sample; ranges and thresholds come
-    from held-out tiles, in the proportions in which they are given. No OOD data is involved.
+    from held-out tiles, in the proportions in which they are given. Some of the same training tiles
+    are run again with a changed appearance, from which ``invariant`` learns what to disregard. No
+    OOD data is involved.
 
     Parameters
     ----------
@@ -44,6 +49,10 @@ def fit_reference(
         Of the card.
     n_train, n_validation : int
         At most so many tiles of each are kept.
+    n_nuisance : int
+        At most so many of the kept training tiles are changed; 0 for none.
+    augment : "he" or "photo"
+        What tiles of the same kind differ in, see ``changed_tiles``.
     seed : int
     device : str
 
@@ -56,6 +65,12 @@ def fit_reference(
     kept = balanced_sample(train_labels, n_train, rng)
     held = np.sort(rng.permutation(len(val_labels))[:n_validation])
     _, features = run_network(net, mean, std, train_images[kept], device)
+    nuisance = None
+    if n_nuisance > 0:
+        # Of the generator's stream the kept and held tiles come first: they stay what they were.
+        rows = np.sort(rng.permutation(len(kept))[:n_nuisance])
+        changed = changed_tiles(train_images[kept[rows]], augment, seed)
+        nuisance = run_network(net, mean, std, changed, device)[1] - features[rows]
     val_logits, val_features = run_network(net, mean, std, val_images[held], device)
     weight, bias = net.final_layer()
     return Reference(
@@ -68,6 +83,7 @@ def fit_reference(
         validation_labels=val_labels[held],
         blocks=net.blocks,
         temperature=temperature,
+        nuisance_features=nuisance,
     )
 
 
