@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         bootstrap_interval,
         separation_intervals,
     )
+    from napari_ood.evaluation.measure import Evaluation, evaluate
     from napari_ood.evaluation.metrics import (
         auroc,
         expected_calibration_error,
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
         roc_curve,
     )
     from napari_ood.evaluation.selective import augrc, aurc, risk_coverage
+    from napari_ood.evaluation.table import Row
 
 _HOME = {
     "Resampler": "bootstrap",
     "bootstrap_interval": "bootstrap",
     "separation_intervals": "bootstrap",
+    "Evaluation": "measure",
+    "evaluate": "measure",
     "auroc": "metrics",
     "expected_calibration_error": "metrics",
     "fpr_at_tpr": "metrics",
@@ -40,14 +44,18 @@ _HOME = {
     "augrc": "selective",
     "aurc": "selective",
     "risk_coverage": "selective",
+    "Row": "table",
 }
 
 __all__ = [
+    "Evaluation",
     "Resampler",
+    "Row",
     "augrc",
     "aurc",
     "auroc",
     "bootstrap_interval",
+    "evaluate",
     "expected_calibration_error",
     "fpr_at_tpr",
     "mean_auroc",

@@ -11,6 +11,7 @@ import csv
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -21,9 +22,17 @@ from napari_ood.training.cutting import Tiles, cut, jpeg, resize
 __all__ = ["MIN_GROUP", "Tiles", "controls", "cut", "jpeg", "read_manifest", "resize"]
 
 MIN_GROUP = 10
+JITTER = 0.25
 
 
-def read_manifest(path: str | Path, tile: int, mpp: float | None) -> dict[str, Tiles]:
+class ForeignTiles(NamedTuple):
+    """Tiles ``[N, t, t, 3]`` uint8 and the image that each was cut from."""
+
+    tiles: Tiles
+    groups: tuple[str, ...]
+
+
+def read_manifest(path: str | Path, tile: int, mpp: float | None) -> dict[str, ForeignTiles]:
     """Read foreign images, named by a CSV with columns path, set, kind, px, mpp, as tiles.
 
     Parameters
@@ -34,8 +43,9 @@ def read_manifest(path: str | Path, tile: int, mpp: float | None) -> dict[str, T
 
     Returns
     -------
-    dict of str to [N, tile, tile, 3] uint8
-        By set; sets of several kinds or scales are split where each has at least ten images.
+    dict of str to ForeignTiles
+        By set, up to four tiles per image; sets of several kinds or scales are split where each
+        has at least ten images.
     """
     table = Path(path)
     try:
@@ -43,52 +53,80 @@ def read_manifest(path: str | Path, tile: int, mpp: float | None) -> dict[str, T
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise OodError(f"{table} cannot be read: {error}") from error
-    groups: dict[str, list[Tiles]] = {}
+    parts: dict[str, list[Tiles]] = {}
+    images: dict[str, list[str]] = {}
     names = _group_names(rows)
     for row, name in zip(rows, names, strict=True):
         own = float(row["mpp"]) if row["mpp"] else None
         with Image.open(table.parent / row["path"]) as image:
             pixels = image.convert("RGB")
         scale = own / mpp if own is not None and mpp is not None else 1.0
-        groups.setdefault(name, []).append(cut(pixels, tile, scale))
-    return {name: np.concatenate(parts) for name, parts in groups.items()}
+        tiles = cut(pixels, tile, scale)
+        parts.setdefault(name, []).append(tiles)
+        images.setdefault(name, []).extend([row["path"]] * len(tiles))
+    return {n: ForeignTiles(np.concatenate(p), tuple(images[n])) for n, p in parts.items()}
 
 
 def controls(tiles: Tiles, seed: int = 0) -> dict[str, Tiles]:
     """In-distribution tiles after changes that leave the tissue as it is.
 
     What a score says about these tells whether it sees tissue, or compression, scale, focus and
-    stain.
+    stain. All end with a compression at quality 75, 4:2:0, those at another quality excepted.
+
+    Parameters
+    ----------
+    tiles : [N, t, t, 3] uint8
+    seed : of the stain jitter
+
+    Returns
+    -------
+    dict of str to [N, t, t, 3] uint8
     """
-    rng = np.random.default_rng(seed)
-    size = tiles.shape[1]
 
     def each(change: Callable[[Image.Image], Image.Image]) -> Tiles:
         return jpeg(np.stack([np.asarray(change(Image.fromarray(tile))) for tile in tiles]))
 
-    def magnified(image: Image.Image) -> Image.Image:
-        inner = round(size / 1.2)
-        low = (size - inner) // 2
-        box = (low, low, low + inner, low + inner)
-        return image.resize((size, size), Image.Resampling.BICUBIC, box)
+    def blurred(sigma: float) -> Tiles:
+        return each(lambda image: image.filter(ImageFilter.GaussianBlur(sigma)))
 
     return {
         "compressed again (q75)": jpeg(tiles),
         "compressed harder (q40)": jpeg(tiles, 40),
-        "magnified 1.2 ×": each(magnified),
-        "blurred (σ 1 px)": each(lambda image: image.filter(ImageFilter.GaussianBlur(1))),
-        "stain jitter": jpeg(_stain_jitter(tiles, rng)),
+        "compressed less (q90)": jpeg(tiles, 90),
+        "magnified 1.2 ×": each(_magnified),
+        "shrunk 0.83 × (edges mirrored)": each(_shrunk),
+        "blurred (σ 0.5 px)": blurred(0.5),
+        "blurred (σ 1 px)": blurred(1.0),
+        f"stain jitter ±{JITTER:.0%}".replace("%", " %"): jpeg(_stain_jitter(tiles, seed)),
     }
 
 
-def _stain_jitter(tiles: Tiles, rng: np.random.Generator) -> Tiles:
-    """Scale haematoxylin and eosin of each tile by factors in 0.75…1.25."""
+def _magnified(image: Image.Image, factor: float = 1.2) -> Image.Image:
+    size = image.width
+    inner = size / factor
+    low = (size - inner) / 2
+    box = (low, low, low + inner, low + inner)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box)
+
+
+def _shrunk(image: Image.Image, factor: float = 0.83) -> Image.Image:
+    size = image.width
+    inner = max(1, round(size * factor))
+    pixels = np.asarray(image.resize((inner, inner), Image.Resampling.BOX))
+    before = (size - inner) // 2
+    edge = (before, size - inner - before)
+    return Image.fromarray(np.pad(pixels, [edge, edge, (0, 0)], mode="symmetric"))
+
+
+def _stain_jitter(tiles: Tiles, seed: int) -> Tiles:
+    """Scale haematoxylin and eosin of each tile by factors in 1 ± ``JITTER``."""
     from skimage.color import hed2rgb, rgb2hed
 
+    rng = np.random.default_rng(seed)
     out = np.empty_like(tiles)
     for i, tile in enumerate(tiles):
         hed = rgb2hed(tile)
-        hed[..., :2] *= rng.uniform(0.75, 1.25, 2)
+        hed[..., :2] *= rng.uniform(1 - JITTER, 1 + JITTER, 2)
         out[i] = np.round(hed2rgb(hed) * 255)
     return out
 

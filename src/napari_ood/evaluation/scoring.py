@@ -1,0 +1,114 @@
+"""Which scores to evaluate, and their values on tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.errors import BundleError, OodError
+from napari_ood.evaluation.outputs import Outputs
+from napari_ood.models import Card
+from napari_ood.scores import FEATURE_SCORES, HEAD_SCORES, ScoreSpec, parse_score
+
+if TYPE_CHECKING:
+    from napari_ood.models import Bundle
+
+Floats = NDArray[np.float32]
+ALL, DEFAULT = "all", "default"
+FLAG_QUANTILE = 0.95
+
+
+def split_names(text: str) -> list[str]:
+    """Split score names at the commas outside of parentheses: ``max(a,b)`` is one name."""
+    names, depth = [""], 0
+    for char in text:
+        depth += (char == "(") - (char == ")")
+        if char == "," and not depth:
+            names.append("")
+        else:
+            names[-1] += char
+    return [name.strip() for name in names if name.strip()]
+
+
+def score_names(card: Card, requested: str | Sequence[str]) -> list[str]:
+    """Names of the scores to evaluate, the card's own first.
+
+    Parameters
+    ----------
+    card : of the bundle
+    requested : ``all``, ``default`` (the card's and those of the logits), or names, where
+        ``ood`` and the like stand for the card's
+
+    Raises
+    ------
+    OodError
+        For a name that is no score.
+    """
+    own = [str(parse_score(name)) for name in card.scores.values()]
+    if requested == DEFAULT:
+        return list(dict.fromkeys([*own, *HEAD_SCORES]))
+    if requested == ALL:
+        return list(dict.fromkeys([*own, *HEAD_SCORES, *_feature_scores(card)]))
+    asked = split_names(requested) if isinstance(requested, str) else list(requested)
+    try:
+        names = [str(parse_score(card.scores.get(name, name))) for name in asked]
+    except ValueError as error:
+        raise OodError(str(error)) from None
+    if not names:
+        raise OodError("name at least one score, or 'all'")
+    return list(dict.fromkeys([*own, *names]))
+
+
+def _feature_scores(card: Card) -> Iterable[str]:
+    """Every method on single blocks, early blocks together, all blocks, and the card's choice."""
+    blocks = [block.name for block in card.blocks]
+    early = [name for name in blocks if name != "penultimate"]
+    together = [early[:n] for n in range(2, len(early) + 1)] + [blocks]
+    chosen = [part.blocks for name in card.scores.values() for part in _leaves(name) if part.blocks]
+    groups = ["+".join(group) for group in [*([b] for b in blocks), *together, *chosen]]
+    return [f"{method}@{group}" for method in FEATURE_SCORES for group in dict.fromkeys(groups)]
+
+
+def _leaves(name: str) -> list[ScoreSpec]:
+    specs, leaves = [parse_score(name)], []
+    while specs:
+        spec = specs.pop()
+        specs += spec.parts
+        leaves += [] if spec.parts else [spec]
+    return leaves
+
+
+class Scorer:
+    """Scores of a bundle, from its network's outputs."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._card = bundle.card
+        self._reference = bundle.reference
+
+    def missing(self, name: str) -> str:
+        """Why the bundle can't give this score; "" if it can."""
+        if parse_score(name).needs_reference and self._reference is None:
+            return "the bundle has no reference"
+        if self._reference is None:
+            return ""
+        try:
+            # Its own held-out tiles: fits what has to be fitted, and is kept for the threshold.
+            values = self._reference.validation_scores(name)
+        except (BundleError, ValueError) as error:
+            return str(error)
+        return "" if np.isfinite(values).all() else "not finite on the bundle's own held-out tiles"
+
+    def score(self, name: str, outputs: Outputs) -> Floats:
+        """Score of each tile; [N] float32."""
+        if self._reference is None:
+            return HEAD_SCORES[name](outputs.logits, self._card.temperature)
+        return self._reference.score(name, outputs.logits, outputs.features)
+
+    def flagged(self, name: str, values: Floats) -> float | None:
+        """Share of tiles above the bundle's threshold; None without a reference."""
+        if self._reference is None:
+            return None
+        return float((values > self._reference.quantile(name, FLAG_QUANTILE)).mean())
