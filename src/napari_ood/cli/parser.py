@@ -31,7 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_run(commands)
     _add_open(commands)
+    _add_evaluate(commands)
     _add_models(commands)
+    _add_train(commands)
     _add_demo(commands)
     _add_doctor(commands)
     return parser
@@ -83,9 +85,177 @@ def _add_open(commands: argparse._SubParsersAction[_Parser]) -> None:
     opening.add_argument("paths", metavar="PATH", type=Path, nargs="+")
 
 
+def _add_evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
+    evaluate = _command(
+        commands,
+        "evaluate",
+        "evaluate:evaluate",
+        "how good a bundle is on data it knows, and what it finds foreign",
+    )
+    evaluate.epilog = (
+        "DATA is a folder of class folders, a folder of images (unlabelled), or a CSV with the "
+        "columns path and, where known, label, split, group, mpp. Images whose mpp is known are "
+        "scaled to the bundle's and cut around their centre; others that are not of the tile's "
+        "size are resized as a whole. FPR95: share of foreign tiles kept when 95 %% of the "
+        "in-distribution tiles are kept."
+    )
+    add = evaluate.add_argument
+    add("bundle", metavar="BUNDLE", help="a name (see models) or folder")
+    add("--id", metavar="DATA", type=Path, required=True, help="in-distribution images")
+    add(
+        "--ood",
+        metavar="NAME=DATA",
+        type=_named_path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="foreign images, as many sets as you like",
+    )
+    add(
+        "--scores",
+        metavar="all|A,B",
+        default="default",
+        help="default: the bundle's own and those of its heads",
+    )
+    add("--split", metavar="NAME", help="of --id; default: test, else valid, else all of it")
+    add("--group", metavar="COLUMN", help="slide or patient: intervals resample these as wholes")
+    add("--bootstrap", metavar="N", type=_count, default=1000, help="resamples; 0: no intervals")
+    add(
+        "--mpp",
+        metavar="[NAME=]UM",
+        type=_named_mpp,
+        action="append",
+        default=[],
+        help="µm/px of images whose CSV does not say; NAME: of that set only, id for --id",
+    )
+    add(
+        "--controls",
+        action="store_true",
+        help="also compare with in-distribution tiles compressed, scaled, blurred, recoloured",
+    )
+    add("--contrast", metavar="COLUMN", help="also compare in-distribution tiles by this column")
+    add("--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU")
+    add("--batch-size", metavar="N", type=_positive_int, help="tiles per forward pass")
+    add("--seed", metavar="S", type=_count, default=0, help="of resamples and controls")
+    add("--json", metavar="FILE", type=Path, help="every number, as JSON; - for stdout")
+    add("--figures", metavar="DIR", type=Path, help="ROC, histograms, risk–coverage as PNG")
+
+
 def _add_models(commands: argparse._SubParsersAction[_Parser]) -> None:
     models = _command(commands, "models", "models:models", "bundles at hand and their cards")
     _add_json(models, "a JSON list of cards")
+
+
+def _add_train(commands: argparse._SubParsersAction[_Parser]) -> None:
+    train = _command(commands, "train", "train:train", "train a bundle on folders of tiles")
+    train.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="folder of class folders (also below train/ and valid/), or a CSV with the columns "
+        "path, label and optionally split, group (slide or patient: never cut), mpp",
+    )
+    train.add_argument("--out", metavar="BUNDLE", type=Path, required=True, help="a new folder")
+    _add_network(train.add_argument_group("network"))
+    _add_tiles(train.add_argument_group("tiles"))
+    _add_learning(train.add_argument_group("learning"))
+    train.add_argument("--name", metavar="NAME", help="of the bundle; default: its folder's")
+    train.add_argument(
+        "--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU"
+    )
+    train.add_argument("--json", metavar="FILE", type=Path, help="write a summary, too")
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on after Ctrl-C; all other arguments must be the same",
+    )
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--arch",
+        metavar="NAME",
+        default="resnet18",
+        help="a model of timm or torchvision, or mheads_densenet (default: %(default)s)",
+    )
+    group.add_argument(
+        "--heads", metavar="M", type=_positive_int, default=10, help="(default: %(default)s)"
+    )
+    group.add_argument(
+        "--head-depth",
+        metavar="N",
+        type=_whole_number,
+        default=0,
+        help="trunk units (residual block, dense layer, …) that each head has for itself "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--init",
+        metavar="BUNDLE|timm|FILE",
+        help="start from a bundle, from published weights (timm; downloads them), or from a trunk's "
+        ".safetensors; default: random weights",
+    )
+
+
+def _add_tiles(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--tile",
+        metavar="PX",
+        type=_positive_int,
+        default=96,
+        help="side of a tile; images of another size are resized (default: %(default)s)",
+    )
+    group.add_argument(
+        "--mpp",
+        metavar="UM",
+        type=_positive_float,
+        help="µm per pixel of the tiles, e.g. 0.97; images with a column mpp are brought to it",
+    )
+    group.add_argument(
+        "--held-out",
+        metavar="SHARE",
+        type=_positive_float,
+        default=0.1,
+        help="where DATA has no split valid (default: %(default)s)",
+    )
+    group.add_argument(
+        "--augment",
+        choices=("he", "photo"),
+        default="he",
+        help="stain jitter, or light and contrast (default: %(default)s)",
+    )
+
+
+def _add_learning(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--loss",
+        choices=("mean", "wta_batch", "wta_sample", "annealed"),
+        default="mean",
+        help="how heads share the work (default: %(default)s)",
+    )
+    group.add_argument(
+        "--epsilon",
+        metavar="E",
+        type=float,
+        default=0.05,
+        help="share of the loss for heads that did not win (default: %(default)s)",
+    )
+    group.add_argument(
+        "--epochs", metavar="N", type=_positive_int, default=15, help="(default: %(default)s)"
+    )
+    group.add_argument(
+        "--lr",
+        metavar="auto|RATE",
+        type=_rate,
+        default="auto",
+        help="highest learning rate; auto: by a range test (default)",
+    )
+    group.add_argument(
+        "--batch-size", metavar="N", type=_positive_int, default=64, help="(default: %(default)s)"
+    )
+    group.add_argument(
+        "--seed", metavar="S", type=_whole_number, default=0, help="(default: %(default)s)"
+    )
 
 
 def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -147,6 +317,34 @@ def _positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DATA, such as natural=photos/")
+    return name, Path(path)
+
+
+def _named_mpp(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    return name, _positive_float(value)
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def _rate(text: str) -> float | str:
+    return text if text == "auto" else _positive_float(text)
 
 
 def _positive_float(text: str) -> float:

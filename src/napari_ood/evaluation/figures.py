@@ -61,7 +61,8 @@ def require_matplotlib() -> None:
 def write_figures(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write PNGs of the default scores into ``folder``, which is made; return their paths.
 
-    Per default score, of the foreign sets without the controls, ``roc-…`` and ``histogram-…``; ``risk-coverage`` where tiles are labelled.
+    Per default score, of the foreign sets without the controls, ``roc-…`` and ``histogram-…``;
+    ``risk-coverage`` where tiles are labelled.
     Needs no display.
     """
     require_matplotlib()

@@ -20,7 +20,7 @@ from napari_ood.evaluation.foreign import controls as changed_tiles
 from napari_ood.evaluation.outputs import BundleRunner, OnTiles, Outputs
 from napari_ood.evaluation.quality import Quality, id_quality
 from napari_ood.evaluation.scoring import DEFAULT, Scorer, score_names
-from napari_ood.evaluation.table import CONTROL, CONTRAST, Row, make_row
+from napari_ood.evaluation.table import CONTRAST, CONTROL, Row, make_row
 from napari_ood.evaluation.tileset import DataLike, TileSet, id_set, shared_files, tile_set
 from napari_ood.models import Bundle, load_bundle
 from napari_ood.models.memory import reuse_freed_memory

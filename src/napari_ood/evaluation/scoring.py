@@ -98,7 +98,7 @@ class Scorer:
             # Its own held-out tiles: fits what has to be fitted, and is kept for the threshold.
             values = self._reference.validation_scores(name)
         except (BundleError, ValueError) as error:
-            return str(error)
+            return str(error).replace(f"score '{name}'", "the score")
         return "" if np.isfinite(values).all() else "not finite on the bundle's own held-out tiles"
 
     def score(self, name: str, outputs: Outputs) -> Floats:
