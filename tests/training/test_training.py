@@ -1,101 +1,148 @@
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from napari_ood.errors import TrainingError
 from napari_ood.evaluation import ood_auroc
 from napari_ood.models import Card, save_bundle
 from napari_ood.training import (
-    TrainConfig,
+    TrainProgress,
     fit_reference,
+    head_usage,
     round_to_half,
     run_network,
     train,
 )
 from napari_ood.training.fit import balanced_sample
-from napari_ood.training.losses import (
-    ensemble_nll,
-    fit_temperature,
-)
-
-CONFIG = TrainConfig(
-    architecture="timm:test_resnet",
-    blocks=(("layer1", "layer1", "mean_std"), ("penultimate", "penultimate", "mean")),
-    n_heads=3,
-    head_depth=1,
-    head_width=16,
-    epochs=3,
-    batch_size=32,
-    learning_rate=3e-3,
-    precision="fp32",
-    device="cpu",
-)
-
-
-def stripes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tiles whose class is the width of their stripes, in any direction and shade."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n) % 2
-    y, x = np.mgrid[:32, :32]
-    period = np.where(labels == 0, 4, 12)[:, None, None]
-    phase = rng.uniform(0, 6, n)[:, None, None]
-    along = np.where(rng.random(n)[:, None, None] < 0.5, x, y)
-    wave = np.sin(2 * np.pi * along / period + phase)[..., None] * 40
-    shade = rng.uniform(130, 190, (n, 1, 1, 3))
-    return (shade + wave + rng.normal(0, 8, (n, 32, 32, 3))).clip(0, 255).astype(np.uint8), labels
+from napari_ood.training.losses import ensemble_nll
+from napari_ood.training.schedule import Schedule
 
 
 @pytest.fixture(scope="module")
-def data() -> tuple[np.ndarray, ...]:
-    return (*stripes(256, 0), *stripes(64, 1))
+def seen() -> list[TrainProgress]:
+    return []
 
 
 @pytest.fixture(scope="module")
-def trained(data: tuple[np.ndarray, ...]):
-    return train(*data, CONFIG)
+def trained(data, config, seen):
+    return train(*data, config, seen.append)
 
 
-def test_training_learns_is_kept_at_its_best_and_repeats_exactly(trained, data):
+def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def test_training_learns_is_kept_at_its_best_and_repeats_exactly(trained, data, config):
     assert len(trained.history) == 3
     best = min(trained.history, key=lambda record: record.nll)
     assert best.accuracy > 0.9
     logits, _ = run_network(trained.net, trained.mean, trained.std, data[2])
     nll = ensemble_nll(torch.from_numpy(logits), torch.from_numpy(data[3]))
     assert float(nll) == pytest.approx(best.nll, abs=1e-3)
-    again = train(*data, CONFIG)
-    for a, b in zip(
-        trained.net.state_dict().values(), again.net.state_dict().values(), strict=True
-    ):
-        assert torch.equal(a, b)
+    usage = head_usage(logits, data[3], trained.temperature)
+    assert trained.usage.nll == pytest.approx(usage.nll, abs=1e-3)
+    assert (trained.precision, trained.learning_rate) == ("fp32", 3e-3)
+    assert same_weights(trained.net, train(*data, config).net)
+    assert not same_weights(trained.net, train(*data, replace(config, seed=1)).net)
 
 
-def test_training_leaves_the_global_generator_alone(data):
+def test_progress_tells_where_a_training_is(trained, seen):
+    records = [p.record for p in seen if p.record is not None]
+    assert tuple(records) == trained.history
+    last = seen[-1]
+    assert (last.stage, last.epoch, last.n_epochs) == ("all", 3, 3)
+    assert last.step == last.n_steps == 8
+    assert last.seconds_left == 0
+    assert last.loss == records[-1].train_loss
+    places = [(p.epoch, p.step) for p in seen]
+    assert places == sorted(set(places))
+    times = [p.seconds for p in seen if p.record is None]
+    assert all(b - a >= 0.2 for a, b in pairwise(times))
+
+
+def test_training_leaves_the_global_generator_alone(data, config):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    train(*data, dataclasses.replace(CONFIG, epochs=1))
+    train(*data, replace(config, epochs=1))
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_a_second_stage_starts_from_the_first(trained, data):
-    config = dataclasses.replace(CONFIG, epochs=1, learning_rate=1e-6, ema=0.5, crop=24)
-    second = train(*data, dataclasses.replace(config, dropout=0.3), init=trained.net)
+def test_a_second_training_starts_from_the_first(trained, data, config):
+    config = replace(config, epochs=1, learning_rate=1e-6, ema=0.5, crop=24, dropout=0.3)
+    second = train(*data, config, init=trained.net)
     assert second.net.heads.dropout.p == 0.3
     assert second.history[0].accuracy >= trained.history[-1].accuracy - 0.1
     a, b = trained.net.trunk.conv1[0].weight, second.net.trunk.conv1[0].weight
     assert 0 < float((a - b).detach().abs().max()) < 1e-3
 
 
-def test_early_stopping_ends_after_patience(data):
-    config = dataclasses.replace(CONFIG, epochs=6, learning_rate=1e-12, patience=1)
+def test_early_stopping_ends_after_patience(data, config):
+    config = replace(config, epochs=6, learning_rate=1e-12, patience=1)
     assert len(train(*data, config).history) < 6
 
 
-def test_a_trained_bundle_scores_foreign_tiles_higher(trained, data, tmp_path: Path):
+@pytest.mark.parametrize("loss", ["wta_batch", "annealed"])
+def test_the_kept_epoch_is_the_best_of_the_ensemble_whatever_the_loss(data, config, loss):
+    config = replace(config, loss=loss, mixup=0.2, random_winner=0.5, learning_rate=1e-2)
+    trained = train(*data, config)
+    logits, _ = run_network(trained.net, trained.mean, trained.std, data[2])
+    nll = ensemble_nll(torch.from_numpy(logits), torch.from_numpy(data[3]))
+    assert float(nll) == pytest.approx(min(r.nll for r in trained.history), abs=1e-3)
+
+
+def test_few_tiles_one_head_and_a_class_that_is_not_held_out(data, config):
+    images, labels, val_images, val_labels = data
+    few = (images[:10], labels[:10], val_images[val_labels == 0], val_labels[val_labels == 0])
+    config = replace(config, n_heads=1, loss="wta_batch", epochs=1, balance="dynamic")
+    trained = train(*few, config)
+    assert trained.history[0].auroc is None
+    assert trained.usage.win_share == (1.0,)
+
+
+def test_a_diverging_loss_names_the_rate_and_keeps_the_best_epoch(data, config, monkeypatch):
+    monkeypatch.setattr(Schedule, "rate", lambda self, step: 1.0 if step < 8 else 1e30)
+    with pytest.raises(TrainingError, match=r"epoch [23] at learning rate 3e\+27") as caught:
+        train(*data, config)
+    assert caught.value.trained.history[0].accuracy > 0.4
+    assert caught.value.trained.net.training is False
+
+
+def test_tiles_that_cannot_be_trained_on_are_refused(data, config):
+    images, labels, val_images, val_labels = data
+    cases = [
+        ((images[:, :20], labels, val_images, val_labels), "square uint8"),
+        ((images / 255, labels, val_images, val_labels), "square uint8"),
+        ((images, labels - 1, val_images, val_labels), "128 training tiles have no label"),
+        ((images, labels[:9], val_images, val_labels), "256 integers"),
+        ((images, labels, val_images, val_labels * 2), r"classes \[2\]"),
+        ((images, labels * 0, val_images, val_labels * 0), "two classes"),
+        ((images[:, :24, :24], labels, val_images, val_labels), "differ in size"),
+        ((images, labels, val_images[:0], val_labels[:0]), "1 held out"),
+    ]
+    for tiles, text in cases:
+        with pytest.raises(TrainingError, match=text):
+            train(*tiles, config)
+    with pytest.raises(TrainingError, match="units"):
+        train(*data, replace(config, freeze=99))
+
+
+def test_an_initial_network_must_fit(data, config, trained):
+    with pytest.raises(TrainingError, match="3 heads"):
+        train(*data, replace(config, n_heads=5), init=trained.net)
+    images, labels, val_images, val_labels = data
+    with pytest.raises(TrainingError, match="2 classes, the tiles 3"):
+        train(images, labels * 2, val_images, val_labels * 2, config, init=trained.net)
+
+
+def test_a_trained_bundle_scores_foreign_tiles_higher(trained, data, stripes, tmp_path: Path):
     net = round_to_half(trained.net)
     reference = fit_reference(
         net, trained.mean, trained.std, *data, temperature=trained.temperature, device="cpu"
@@ -126,13 +173,6 @@ def test_a_trained_bundle_scores_foreign_tiles_higher(trained, data, tmp_path: P
     assert kept > 0.8
     direct = reference.score("mahalanobis@layer1", outs[0][0].numpy(), outs[0][1].numpy())
     np.testing.assert_allclose(scores[0], direct, rtol=0.02)
-
-
-def test_temperature_undoes_a_known_overconfidence():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(4000, 1, 3, generator=generator)
-    labels = torch.multinomial(torch.softmax(logits[:, 0], -1), 1, generator=generator)[:, 0]
-    assert fit_temperature(logits * 3, labels) == pytest.approx(3.0, rel=0.1)
 
 
 def test_the_reference_sample_is_as_balanced_as_the_classes_allow():
