@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_ood.training import train
-from napari_ood.training.loop import _new_network, channel_statistics
 from napari_ood.training.order import epoch_order
 from napari_ood.training.parameters import parameter_units
 from napari_ood.training.precision import choose_precision
+from napari_ood.training.session import new_network
 from napari_ood.training.stepper import Stepper
+from napari_ood.training.tilecheck import channel_statistics
 
 
 def stepper(data, config) -> Stepper:
@@ -23,7 +24,7 @@ def stepper(data, config) -> Stepper:
         torch.from_numpy(images),
         torch.from_numpy(labels),
         channel_statistics(images),
-        _new_network(config, images, labels),
+        new_network(config, images, labels),
         config,
         torch.device("cpu"),
         "fp32",
