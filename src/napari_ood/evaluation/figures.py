@@ -28,7 +28,9 @@ COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#66ccee", "#ccbb44")
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 ID_COLOR, FOREIGN_COLOR, INK = "#9a9a9a", "#cc3311", "#333333"
-DPI, N_BINS, MAX_CURVES = 160, 48, 12
+DPI, N_BINS, MAX_CURVES = 160, 36, 12
+UNITS = {"entropy": "nats", "disagreement": "nats", "msp": "probability", "energy": "logits"}
+UNITS |= {"maxlogit": "logits", "max": "1 = threshold"}
 WIDE = 8
 """A score whose values spread further, in steps of the in-distribution tiles, gets a wide axis."""
 
@@ -117,8 +119,9 @@ def draw_roc(
     figure: Figure, title: str, inside: NDArray[Any], sets: Mapping[str, NDArray[Any]]
 ) -> None:
     """ROC curves of one score, one per foreign set, the hardest first in the legend."""
-    figure.set_size_inches(7.2, 4.6)
+    figure.set_size_inches(7.0, 4.3)
     axes = figure.subplots()
+    axes.set_anchor("W")
     values = {name: ood_auroc(inside, outside) for name, outside in sets.items()}
     hardest = sorted(values, key=lambda name: values[name])[:MAX_CURVES]
     for i, name in enumerate(hardest):
@@ -149,11 +152,11 @@ def draw_histograms(
     scale = _Scale.of(inside, np.concatenate([inside, *sets.values()]))
     threshold = float(np.quantile(inside, 0.95))
     for axes, (name, outside) in zip(grid.flat, sets.items(), strict=False):
-        axes.set_xscale(scale.name, **scale.options)
+        scale.apply(axes)
         _histogram(axes, inside, scale.edges, ID_COLOR, "in distribution")
         _histogram(axes, outside, scale.edges, FOREIGN_COLOR, "foreign")
         axes.axvline(threshold, color=INK, lw=0.9, ls=(0, (3, 2)))
-        axes.set_title(name, fontsize=9)
+        axes.set_title(f"{name} ({len(outside):,} tiles)", fontsize=9, fontweight="normal")
         axes.set_yticks([])
         axes.set_ylim(bottom=0)
         axes.spines["left"].set_visible(False)
@@ -163,7 +166,7 @@ def draw_histograms(
     for column in range(columns):
         last = grid[(used - 1 - column) // columns, column]
         last.tick_params(labelbottom=True)
-        last.set_xlabel("score")
+        last.set_xlabel(_label(title))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     handles.append(grid[0, 0].lines[0])
     labels.append("95 % of in-distribution tiles lie left of this")
@@ -175,33 +178,43 @@ def draw_risk_coverage(
     figure: Figure, scores: Mapping[str, NDArray[Any]], errors: NDArray[np.bool_]
 ) -> None:
     """Share of wrong predictions among the tiles that are kept, the least uncertain first."""
-    figure.set_size_inches(6.4, 4.2)
+    from matplotlib.ticker import PercentFormatter
+
+    figure.set_size_inches(6.4, 4.8)
     axes = figure.subplots()
+    first = max(0.02, 20 / len(errors))  # of a handful of tiles the rate of errors is noise
     top = float(errors.mean())
     for i, (name, values) in enumerate(scores.items()):
         if np.isnan(values).any():
             continue
         curve = risk_coverage(values, errors)
         label = f"{aurc(values, errors):.3f}  {name}"
-        axes.plot(curve.coverage, curve.risk, label=label, lw=1.7, **_look(i))
-        # A handful of tiles says nothing about a rate: let the axis follow the rest.
-        settled = curve.risk[curve.coverage >= 0.02]
-        top = max(top, float(settled.max(initial=0.0)))
+        settled = curve.coverage >= first
+        axes.plot(curve.coverage[settled], curve.risk[settled], label=label, lw=1.7, **_look(i))
+        top = max(top, float(curve.risk[settled].max(initial=0.0)))
     ideal = risk_coverage(errors.astype(float) + np.linspace(0, 0.5, len(errors)), errors)
     axes.plot(ideal.coverage, ideal.risk, color="#999999", lw=1.0, ls=(0, (1, 1)), label="ideal")
     axes.set(
         xlim=(0, 1),
         ylim=(0, top * 1.08 + 1e-3),
         title="Risk–coverage, in distribution",
-        xlabel="coverage (share of tiles kept)",
-        ylabel="risk (share of kept tiles predicted wrongly)",
+        xlabel="coverage: tiles kept, the least uncertain first",
+        ylabel="risk: kept tiles predicted wrongly",
     )
-    axes.legend(title="AURC  score", alignment="left")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    figure.legend(title="AURC  score", alignment="left", loc="outside lower left")
 
 
 def _roc(inside: NDArray[Any], outside: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     positive = np.r_[np.zeros(len(inside), bool), np.ones(len(outside), bool)]
     return roc_curve(np.r_[inside, outside], positive)
+
+
+def _label(title: str) -> str:
+    """Axis label for a title such as ``ood: mahalanobis@layer1``, with the score's unit."""
+    method = re.split(r"[@(]", title.rpartition(": ")[2])[0]
+    return f"score ({UNITS[method]})" if method in UNITS else "score (distance)"
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -229,6 +242,17 @@ class _Scale:
             return cls("log", {}, np.geomspace(low, high, N_BINS + 1))
         steps = np.linspace(np.arcsinh(low / unit), np.arcsinh(high / unit), N_BINS + 1)
         return cls("asinh", {"linear_width": unit}, np.sinh(steps) * unit)
+
+    def apply(self, axes: Axes) -> None:
+        """Give the axis this scale, with ticks in plain numbers."""
+        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+        axes.set_xscale(self.name, **self.options)
+        if self.name == "log":
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        if self.name != "linear":
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _histogram(
