@@ -138,7 +138,7 @@ def test_hovering_reads_the_tile_under_the_cursor(viewer: ViewerModel, finished:
     mouse_at(viewer, 1.5 * TILE_UM, 10.5 * TILE_UM)
     readout = bridge.session.state.readout
     assert readout == maps.readout(1, 10)
-    assert readout.ood == maps.ood[1, 10]
+    assert readout.ood == maps.scores[Overlay.OOD][1, 10]
     assert readout.ood_share == 1.0
     assert readout.label == maps.classes[maps.prediction[1, 10] - 1]
     mouse_at(viewer, -5, -5)
@@ -230,7 +230,7 @@ def test_cancel_keeps_what_is_done_and_run_goes_on(viewer: ViewerModel, tiny_bun
     shown = session.state.maps
     stored = open_run(shown.path)
     assert 0 < stored.n_tiles < stored.tissue.sum()
-    assert np.isfinite(shown.ood).sum() == stored.n_tiles
+    assert np.isfinite(shown.scores[Overlay.OOD]).sum() == stored.n_tiles
     assert session.state.output.resumes
     assert session.state.phase is Phase.IDLE
     assert bridge.run()
@@ -255,7 +255,8 @@ def test_a_stored_run_opens_with_its_slide(viewer: ViewerModel, finished: Finish
     assert bridge.session.state.bundle.name == "tiny"
     for old, new in zip(viewer.layers, fresh.layers, strict=True):
         np.testing.assert_allclose(new.extent.world, old.extent.world)
-    np.testing.assert_array_equal(bridge.session.state.maps.ood, maps.ood)
+    shown = bridge.session.state.maps.scores[Overlay.OOD]
+    np.testing.assert_array_equal(shown, maps.scores[Overlay.OOD])
 
 
 def test_a_run_on_an_open_slide_does_not_open_it_again(viewer: ViewerModel, finished: Finished):

@@ -103,7 +103,7 @@ def test_run_fills_the_window(window: tuple[Any, Any], qtbot: Any) -> None:
     assert [x.visible for x in viewer.layers] == [True, False, False, True]
     maps, ood = dock.bridge.session.state.maps, viewer.layers[-1]
     low, high = ood.contrast_limits
-    color = ood.colormap.map((maps.ood[3, 12] - low) / (high - low))[0]
+    color = ood.colormap.map((maps.scores[Overlay.OOD][3, 12] - low) / (high - low))[0]
     np.testing.assert_allclose(pixel(viewer, 3.5 * 32, 12.5 * 32), over_ink(color, 0.9), atol=6)
     red, green, blue = pixel(viewer, 3.5 * 32, 12.5 * 32)
     assert green > red > blue, "foreign ink turned from blue to green or yellow"

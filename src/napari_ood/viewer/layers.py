@@ -31,6 +31,8 @@ TRUTH_OUTLINE = 2
 TITLES = {
     Overlay.PREDICTION: "Prediction",
     Overlay.UNCERTAINTY: "Uncertainty",
+    Overlay.APPEARANCE: "OOD: appearance",
+    Overlay.TISSUE: "OOD: tissue",
     Overlay.OOD: "OOD",
 }
 
@@ -126,7 +128,7 @@ def _placed(placement: Placement) -> dict[str, Any]:
 @cache
 def score_colormap(overlay: Overlay) -> Colormap:
     """Colormap of a score, with opacity; NaN and everything below the range is transparent."""
-    ramp = colors.OOD if overlay is Overlay.OOD else colors.UNCERTAINTY
+    ramp = colors.UNCERTAINTY if overlay is Overlay.UNCERTAINTY else colors.OOD
     return Colormap(
         ramp.table(),
         name=f"napari-ood {overlay.value}",

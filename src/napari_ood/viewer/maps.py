@@ -7,7 +7,7 @@ arrays and asks :meth:`Maps.take_dirty` a few times per second whether to redraw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_ood.errors import RunError
 from napari_ood.models.reference import HIGH_QUANTILE
-from napari_ood.scores import mean_probability, score_bounds
+from napari_ood.scores import mean_probability, parse_score, score_bounds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,15 +40,19 @@ class Overlay(StrEnum):
 
     PREDICTION = "prediction"
     UNCERTAINTY = "uncertainty"
+    APPEARANCE = "appearance"
+    TISSUE = "tissue"
     OOD = "ood"
 
 
+SCORED = tuple(overlay for overlay in Overlay if overlay is not Overlay.PREDICTION)
+KINDS = (Overlay.APPEARANCE, Overlay.TISSUE)
+"""The two kinds of foreign that some bundles tell apart."""
+
 OPACITIES: Mapping[Overlay, float] = MappingProxyType(
-    {Overlay.PREDICTION: 0.45, Overlay.UNCERTAINTY: 0.9, Overlay.OOD: 0.9}
+    {Overlay.PREDICTION: 0.45, **dict.fromkeys(SCORED, 0.9)}
 )
 """Opacity that each overlay starts with; scores also have opacity in their colormaps."""
-
-SCORED = (Overlay.UNCERTAINTY, Overlay.OOD)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ class Scale:
     threshold: float | None = None
     familiar: Floats | None = None
 
+    def exceeded_by(self, value: float) -> bool:
+        """Whether a value lies above the threshold; never without a reference."""
+        return self.threshold is not None and value > self.threshold
+
     def share_below(self, value: float) -> float | None:
         """Share of in-distribution tiles with a lower score, 0 to 1; None without a reference."""
         if self.familiar is None or not len(self.familiar):
@@ -78,7 +86,11 @@ class Scale:
 
 @dataclass(frozen=True)
 class Readout:
-    """What is known about one tile."""
+    """What is known about one tile.
+
+    ``kinds`` are the scores of the two kinds of foreign, empty where the bundle does not tell them
+    apart; ``foreign`` are those kinds whose threshold the tile exceeds.
+    """
 
     label: str
     probability: float
@@ -86,10 +98,17 @@ class Readout:
     ood: float | None
     uncertainty_share: float | None
     ood_share: float | None
+    kinds: Mapping[Overlay, float] = field(default_factory=dict)
+    foreign: tuple[Overlay, ...] = ()
+
+    def value(self, overlay: Overlay) -> float | None:
+        """Score of an overlay; None for the prediction and for what the bundle does not score."""
+        own = {Overlay.UNCERTAINTY: self.uncertainty, Overlay.OOD: self.ood, **self.kinds}
+        return own.get(overlay)
 
 
 class Maps:
-    """Prediction, probability, uncertainty and OOD of a run on its grid of tiles.
+    """Prediction, probability and scores of a run on its grid of tiles.
 
     Attributes
     ----------
@@ -97,7 +116,8 @@ class Maps:
     mpp : (y, x) µm per level-0 pixel; None where images have no physical scale
     classes, colors : names and ``"#RRGGBB"`` per class
     prediction : (rows, cols) uint16, class + 1, 0 where no tile
-    probability, uncertainty, ood : (rows, cols) float32, NaN where no tile
+    probability : (rows, cols) float32, NaN where no tile
+    scores : the same per overlay that has a colour scale
     bundle : what made the run; None when it is not at hand
     slide_record : what the run recorded of its slide (path, name, mpp, fingerprint)
     scales : colour scale per overlay; no entry where the bundle cannot give that score
@@ -122,8 +142,9 @@ class Maps:
         self.scales: Mapping[Overlay, Scale] = MappingProxyType(_scales(card, self._reference))
         self.prediction = np.full(self.shape, NO_TILE, np.uint16)
         self.probability = np.full(self.shape, np.nan, np.float32)
-        self.uncertainty = np.full(self.shape, np.nan, np.float32)
-        self.ood = np.full(self.shape, np.nan, np.float32)
+        self.scores: Mapping[Overlay, Floats] = {
+            overlay: np.full(self.shape, np.nan, np.float32) for overlay in SCORED
+        }
         self._dirty = False
 
     @classmethod
@@ -155,12 +176,7 @@ class Maps:
 
     def array(self, overlay: Overlay) -> NDArray[np.uint16] | Floats:
         """The array of an overlay, (rows, cols)."""
-        arrays: dict[Overlay, NDArray[np.uint16] | Floats] = {
-            Overlay.PREDICTION: self.prediction,
-            Overlay.UNCERTAINTY: self.uncertainty,
-            Overlay.OOD: self.ood,
-        }
-        return arrays[overlay]
+        return self.prediction if overlay is Overlay.PREDICTION else self.scores[overlay]
 
     def put(self, index: NDArray[np.integer], logits: Floats, features: Floats) -> None:
         """Score tiles and write them; safe to call from a worker thread.
@@ -177,7 +193,7 @@ class Maps:
         p = mean_probability(logits, self._temperature)
         self.probability[rows, cols] = p.max(axis=1)
         for overlay, scale in self.scales.items():
-            self.array(overlay)[rows, cols] = self._score(scale.score, logits, features)
+            self.scores[overlay][rows, cols] = self._score(scale.score, logits, features)
         self.prediction[rows, cols] = p.argmax(axis=1) + 1
         self._dirty = True
 
@@ -202,23 +218,26 @@ class Maps:
         label = int(self.prediction[row, col])
         if label == NO_TILE:
             return None
-        uncertainty, ood = float(self.uncertainty[row, col]), float(self.ood[row, col])
+        values = {overlay: float(self.scores[overlay][row, col]) for overlay in self.scales}
+        kinds = {overlay: values[overlay] for overlay in KINDS if overlay in values}
         return Readout(
             label=self.classes[label - 1],
             probability=float(self.probability[row, col]),
-            uncertainty=uncertainty,
-            ood=ood if Overlay.OOD in self.scales else None,
-            uncertainty_share=self._share(Overlay.UNCERTAINTY, uncertainty),
-            ood_share=self._share(Overlay.OOD, ood),
+            uncertainty=values.get(Overlay.UNCERTAINTY, float("nan")),
+            ood=values.get(Overlay.OOD),
+            uncertainty_share=self._share(Overlay.UNCERTAINTY, values),
+            ood_share=self._share(Overlay.OOD, values),
+            kinds=kinds,
+            foreign=tuple(o for o, v in kinds.items() if self.scales[o].exceeded_by(v)),
         )
 
-    def _share(self, overlay: Overlay, value: float) -> float | None:
+    def _share(self, overlay: Overlay, values: Mapping[Overlay, float]) -> float | None:
         scale = self.scales.get(overlay)
-        return scale.share_below(value) if scale else None
+        return scale.share_below(values[overlay]) if scale else None
 
 
 def _scales(card: Card, reference: Reference | None) -> dict[Overlay, Scale]:
-    scales = {}
+    scales: dict[Overlay, Scale] = {}
     for overlay in SCORED:
         name = card.scores.get(overlay.value)
         if name and (scale := _scale(name, len(card.classes), reference)):
@@ -233,8 +252,10 @@ def _scale(name: str, n_classes: int, reference: Reference | None) -> Scale | No
         return Scale(name, low, high, threshold, reference.validation_scores(name))
     try:
         low, high = score_bounds(name, n_classes)
+        needs_reference = parse_score(name).needs_reference
     except ValueError as error:
         raise RunError(f"the bundle's card names a score that does not exist: {error}") from error
     # Without a reference nothing says what is usual: only a score with bounds of its own has a
     # scale that means the same on every slide.
-    return Scale(name, low, high) if np.isfinite([low, high]).all() else None
+    bounded = np.isfinite([low, high]).all() and not needs_reference
+    return Scale(name, low, high) if bounded else None

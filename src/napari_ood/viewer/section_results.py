@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider
 from superqt.utils import signals_blocked
 
 from napari_ood.viewer import colors
-from napari_ood.viewer.maps import SCORED, Maps, Overlay, Readout
+from napari_ood.viewer.maps import KINDS, SCORED, Maps, Overlay, Readout
 from napari_ood.viewer.widgets import ClassLegend, ColorBar, Section, Segmented, text_label
 
 if TYPE_CHECKING:
@@ -21,10 +21,21 @@ CHOICES = (
     (Overlay.PREDICTION, "Prediction"),
     (None, "None"),
 )
-WORDS = {Overlay.OOD: ("familiar", "foreign"), Overlay.UNCERTAINTY: ("sure", "unsure")}
-RAMPS = {Overlay.OOD: colors.OOD, Overlay.UNCERTAINTY: colors.UNCERTAINTY}
+KIND_CHOICES = (
+    (Overlay.OOD, "Any"),
+    (Overlay.APPEARANCE, "Appearance"),
+    (Overlay.TISSUE, "Tissue"),
+)
+FOREIGN = (Overlay.OOD, *KINDS)
+WORDS = {
+    **dict.fromkeys(FOREIGN, ("familiar", "foreign")),
+    Overlay.UNCERTAINTY: ("sure", "unsure"),
+}
+RAMPS = {**dict.fromkeys(FOREIGN, colors.OOD), Overlay.UNCERTAINTY: colors.UNCERTAINTY}
 QUESTIONS = {
     Overlay.OOD: "Is this foreign to the model? Compared with the tiles it was trained on.",
+    Overlay.APPEARANCE: "Is the stain, scanner, focus or scale foreign? Rescanning may mend it.",
+    Overlay.TISSUE: "Is the tissue itself foreign, whatever its colour? A pathologist should look.",
     Overlay.UNCERTAINTY: "Will the model be wrong? How little its answer is settled.",
     Overlay.PREDICTION: "What does the model say? The most probable class of each tile.",
     None: "The slide alone.",
@@ -44,6 +55,8 @@ class ResultsSection(Section):
         super().__init__("Result")
         self.overlay: Segmented[Overlay] = Segmented(CHOICES)
         self.overlay.chosen.connect(self.overlay_chosen)
+        self.kind: Segmented[Overlay] = Segmented(KIND_CHOICES)
+        self.kind.chosen.connect(self.overlay_chosen)
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, OPACITY_STEPS)
         self.opacity.valueChanged.connect(lambda v: self.opacity_chosen.emit(v / OPACITY_STEPS))
@@ -53,12 +66,13 @@ class ResultsSection(Section):
         self.legend = ClassLegend()
         self.readout = text_label(POINT)
         # Room for all its lines from the start: a dock that jumps under the cursor is no help.
-        self.readout.setMinimumHeight(5 * self.readout.fontMetrics().height())
+        self.readout.setMinimumHeight(6 * self.readout.fontMetrics().height())
         self.readout.setAlignment(Qt.AlignmentFlag.AlignTop)
         row = QHBoxLayout()
         row.addWidget(QLabel("Opacity"))
         row.addWidget(self.opacity, 1)
         self.body.addWidget(self.overlay)
+        self.body.addWidget(self.kind)
         self.body.addWidget(self.question)
         self.body.addWidget(self.bar)
         self.body.addWidget(self.mark)
@@ -84,10 +98,15 @@ class ResultsSection(Section):
             self._show_readout(new.readout, new.overlay)
 
     def _show_overlay(self, maps: Maps, overlay: Overlay | None) -> None:
-        self.overlay.set_value(overlay)
-        for choice, _ in CHOICES:
-            if choice is not None:
-                self.overlay.button(choice).setEnabled(choice in maps.overlays)
+        foreign = overlay in FOREIGN
+        self.overlay.set_value(Overlay.OOD if foreign else overlay)
+        if foreign:
+            self.kind.set_value(overlay)
+        self.kind.setVisible(foreign and any(kind in maps.overlays for kind in KINDS))
+        for buttons, choices in ((self.overlay, CHOICES), (self.kind, KIND_CHOICES)):
+            for choice, _ in choices:
+                if choice is not None:
+                    buttons.button(choice).setEnabled(choice in maps.overlays)
         scale = maps.scales.get(overlay) if overlay in SCORED else None
         self.question.setText(QUESTIONS[overlay])
         self.bar.setVisible(scale is not None)
@@ -106,10 +125,7 @@ class ResultsSection(Section):
 
     def _show_readout(self, readout: Readout | None, overlay: Overlay | None) -> None:
         self.readout.setText(readout_text(readout) if readout else POINT)
-        values = {} if readout is None else {
-            Overlay.OOD: readout.ood, Overlay.UNCERTAINTY: readout.uncertainty
-        }  # fmt: skip
-        self.bar.set_value(values.get(overlay) if overlay else None)
+        self.bar.set_value(readout.value(overlay) if readout and overlay else None)
 
 
 def readout_text(readout: Readout) -> str:
@@ -121,6 +137,10 @@ def readout_text(readout: Readout) -> str:
     ]
     if readout.ood is not None:
         lines.append(f"OOD {readout.ood:.3g}{_than('more foreign', readout.ood_share)}")
+    if readout.kinds:
+        kinds = " and ".join(kind.value for kind in readout.foreign) or "neither"
+        values = ", ".join(f"{kind.value} {value:.3g}" for kind, value in readout.kinds.items())
+        lines.append(f"Foreign: {kinds} ({values})")
     return "\n".join(lines)
 
 
