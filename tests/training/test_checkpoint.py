@@ -125,7 +125,7 @@ def test_a_damaged_checkpoint_is_refused(data, config, stored, tmp_path):
 def test_what_was_measured_is_not_measured_again(data, config, tmp_path, monkeypatch):
     config = replace(config, precision="auto", epochs=2)
     for answer in ("bf16", "fp32"):  # the second is not asked for
-        monkeypatch.setattr("napari_ood.training.loop.choose_precision", lambda *_, a=answer: a)
+        monkeypatch.setattr("napari_ood.training.session.choose_precision", lambda *_, a=answer: a)
         if answer == "bf16":
             with pytest.raises(TrainingCancelled):
                 train(*data, config, checkpoint=tmp_path, cancel=stop_in(2))

@@ -10,11 +10,20 @@ from napari_ood.errors import TrainingError
 from napari_ood.models import MultiHeadNet
 from napari_ood.models.memory import reuse_freed_memory
 from napari_ood.training.config import TrainConfig
-from napari_ood.training.outcome import Trained, run_network
-from napari_ood.training.session import Cancel, OnProgress, Session
+from napari_ood.training.session import Cancel, OnProgress, Session, new_network
 from napari_ood.training.tilecheck import Labels, Tiles, check_tiles
+from napari_ood.training.trained import Trained, run_network
 
-__all__ = ["Cancel", "Labels", "OnProgress", "Tiles", "Trained", "run_network", "train"]
+__all__ = [
+    "Cancel",
+    "Labels",
+    "OnProgress",
+    "Tiles",
+    "Trained",
+    "new_network",
+    "run_network",
+    "train",
+]
 
 
 def train(
