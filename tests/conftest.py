@@ -105,6 +105,18 @@ def two_kinds_bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
+def image_bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle as one that judges whole images, as a dermoscopy bundle does."""
+    from dataclasses import replace
+
+    from napari_ood.models import save_bundle
+
+    card = replace(tiny_bundle.card, name="tiny-image", mpp=None, field="image")
+    folder = tmp_path_factory.mktemp("bundles") / "tiny-image"
+    return save_bundle(folder, tiny_bundle.trained_network(), card, tiny_bundle.reference)
+
+
+@pytest.fixture(scope="session")
 def procedural_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small procedural H&E slide with foreign regions, 2,048 px, its truth beside it."""
     from napari_ood.samples import write_synthetic_slide

@@ -55,6 +55,11 @@ BAD: dict[str, tuple[Edit, str]] = {
         lambda c: c["napari_ood"]["scores"].update(ood="max(entropy,__import__('os'))"),
         r"scores\.ood",
     ),
+    "unknown field": (lambda c: c["napari_ood"].update(field="cell"), "field"),
+    "whole images with a scale": (
+        lambda c: c["napari_ood"].update(field="image"),
+        "spacing_um_px must be null",
+    ),
     "unknown kind of score": (
         lambda c: c["napari_ood"]["scores"].update(mood="entropy"),
         "mood",
@@ -116,6 +121,17 @@ def test_unknown_keys_are_reported_and_ignored(config: dict[str, Any]):
 def test_a_bundle_without_physical_scale_has_no_mpp(config: dict[str, Any]):
     config["spacing_um_px"] = None
     assert Card.from_config(config).mpp is None
+
+
+def test_a_bundle_says_whether_it_judges_whole_images(config: dict[str, Any]):
+    assert not Card.from_config(config).whole_image
+    del config["napari_ood"]["field"]  # a card that older versions wrote
+    assert Card.from_config(config).field == "tile"
+    config["napari_ood"]["field"] = "image"
+    config["spacing_um_px"] = None
+    card = Card.from_config(config)
+    assert card.whole_image
+    assert Card.from_config(card.to_config()).whole_image
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", "NaN", '{"napari_ood": []}', "[" * 100_000])

@@ -1,7 +1,7 @@
 """Run a bundle over a slide, and read what it left."""
 
 from napari_ood.inference.engine import run_slide
-from napari_ood.inference.plan import Plan, check_mpp, plan_grid, plan_run
+from napari_ood.inference.plan import Plan, check_mpp, check_slide, plan_grid, plan_run
 from napari_ood.inference.progress import Progress
 from napari_ood.inference.run import Run, open_run
 
@@ -10,6 +10,7 @@ __all__ = [
     "Progress",
     "Run",
     "check_mpp",
+    "check_slide",
     "open_run",
     "plan_grid",
     "plan_run",

@@ -81,6 +81,30 @@ def check_mpp(slide_mpp: tuple[float, float] | None, card: Card, name: str) -> s
     return None
 
 
+def check_slide(slide: Slide, card: Card, name: str | None = None) -> str | None:
+    """Whether slide and bundle match; returns a warning in words, or None when all is well.
+
+    Raises
+    ------
+    SlideError
+        As :func:`check_mpp`.
+    """
+    name = name or slide.name
+    if not card.whole_image:
+        return check_mpp(slide.mpp, card, name)
+    height, width = slide.shape
+    if slide.n_native > 1:
+        return (
+            f"{name} is a whole slide and the bundle judges single images: predictions mean nothing"
+        )
+    if min(height, width) < card.tile_size:
+        return (
+            f"{name} has {width} × {height} px and the bundle sees {card.tile_size} px: the image "
+            "is enlarged; expect more uncertainty"
+        )
+    return None
+
+
 def grid_step(slide: Slide, card: Card) -> tuple[float, float]:
     """Level-0 pixels (y, x) per model pixel."""
     check_mpp(slide.mpp, card, slide.name)
@@ -100,17 +124,27 @@ def plan_grid(
     region : (y, x, h, w) in level-0 pixels; the whole slide by default
     stride : model pixels between tiles; the tile size by default
 
+    Returns
+    -------
+    TileGrid
+        For a bundle that judges whole images a single tile: the region, squeezed to a square.
+
     Raises
     ------
     SlideError
-        If the resolutions cannot match, the region lies outside the slide, or the stride is < 1.
+        If the resolutions cannot match, the region lies outside the slide, or the stride is < 1,
+        or is given to a bundle that judges whole images.
     """
-    step = grid_step(slide, bundle.card)
+    card = bundle.card
     try:
-        grid = TileGrid.over(slide.shape, bundle.card.tile_size, step, region, stride)
+        if card.whole_image:
+            grid = _whole_image(slide, card, region, stride)
+        else:
+            step = grid_step(slide, card)
+            grid = TileGrid.over(slide.shape, card.tile_size, step, region, stride)
     except ValueError as error:
         raise SlideError(f"{slide.name}: {error}") from error
-    _check_size(slide, grid)
+    _check_size(slide, grid, card)
     return grid
 
 
@@ -123,17 +157,33 @@ def plan_run(
 ) -> Plan:
     """Decide which tiles of the grid are run: all, or with ``tissue`` those that are not glass.
 
+    Glass is looked for on slides only: a bundle that judges whole images always sees its image.
+
     Parameters and errors are those of :func:`plan_grid`.
     """
     grid = plan_grid(slide, bundle, region, stride)
     wanted = np.ones((grid.rows, grid.cols), bool)
-    if tissue:
+    if tissue and not bundle.card.whole_image:
         share = tissue_mask(slide).fraction(grid.boxes())
         wanted = share.reshape(wanted.shape) >= MIN_TISSUE
     return Plan(grid, wanted, _shard_shape(slide, grid))
 
 
-def _check_size(slide: Slide, grid: TileGrid) -> None:
+def _whole_image(slide: Slide, card: Card, region: Region | None, stride: int | None) -> TileGrid:
+    """One tile as large as the region; its steps along y and x differ unless that is square."""
+    if stride is not None:
+        raise ValueError(
+            "the bundle judges an image as a whole, so there is no stride: leave --stride out, and "
+            "name a part with --region"
+        )
+    tile = card.tile_size
+    y, x, h, w = TileGrid.over(slide.shape, tile, region=region).region
+    if min(h, w) < MIN_TILE_PX:
+        raise ValueError(f"a region of {w:g} × {h:g} px shows nothing: choose a larger one")
+    return TileGrid(slide.shape, (y, x, h, w), tile, tile, (h / tile, w / tile))
+
+
+def _check_size(slide: Slide, grid: TileGrid, card: Card) -> None:
     """Refuse, before anything is computed, tiles and grids that no memory holds."""
     if grid.rows * grid.cols > MOST_TILES:
         raise SlideError(
@@ -142,6 +192,11 @@ def _check_size(slide: Slide, grid: TileGrid) -> None:
         )
     _, _, height, width = SlideView(slide, grid.step).source(0, 0, grid.tile, grid.tile)
     if max(height, width) > LARGEST_SOURCE_PX:
+        if card.whole_image:
+            raise SlideError(
+                f"{slide.name}: {width:,} × {height:,} px are too many for one image: choose a "
+                "smaller region, or make the image smaller"
+            )
         raise SlideError(
             f"{slide.name}: one tile would be made from {width:,} × {height:,} px: check the "
             "slide's mpp (--mpp states another), or save the slide with coarser levels"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from napari_ood.inference.plan import check_mpp
+from napari_ood.inference.plan import check_slide
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
@@ -25,14 +25,15 @@ def identity(slide: Slide, bundle: Bundle, grid: TileGrid, tissue: bool) -> dict
         "slide": slide.fingerprint(),
         "bundle": dict(bundle.hashes),
         "region or resolution": grid.to_dict(),
-        "tissue setting": tissue,
+        # On whole images it changes nothing.
+        "tissue setting": tissue and not bundle.card.whole_image,
     }
 
 
 def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[str, Any]:
     """JSON-ready record of slide, bundle and versions."""
     height, width = slide.levels[0].shape[:2]
-    scale = check_mpp(slide.mpp, bundle.card, slide.name)
+    scale = check_slide(slide, bundle.card)
     return {
         "identity": identity,
         "slide": {

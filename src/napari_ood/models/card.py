@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +27,9 @@ FORMAT_VERSION = 1
 SUPPORTED_VERSIONS = (1,)
 MAX_CONFIG_BYTES = 1 << 20
 """A card is a few kilobytes; anything beyond this is no card."""
+
+FIELDS = ("tile", "image")
+"""What a tile shows: a part of the image at the bundle's mpp, or the image as a whole."""
 
 MAX_HEAD_WEIGHTS = 1 << 29
 """Bounds what a card can make us allocate; far above any sensible set of heads."""
@@ -65,6 +69,8 @@ class Card:
     architecture : ``timm:<name>``, ``torchvision:<name>`` or ``napari_ood:mheads_densenet``
     tile_size : side of a tile in px at ``mpp``
     mpp : µm per px, or None where images have no physical scale (dermoscopy)
+    field : ``tile``: tiles are cut from the image; ``image``: one tile is the whole image, resized
+        to ``tile_size`` along both sides, its aspect not kept, and ``mpp`` is None
     mean, std : per channel, of RGB scaled to 0…1
     n_heads, head_depth, head_width : M heads with ``head_depth`` hidden layers of ``head_width``
     head_blocks : how many of the trunk's last units every head has for itself
@@ -90,6 +96,7 @@ class Card:
     head_depth: int = 0
     head_width: int = 128
     head_blocks: int = 0
+    field: str = FIELDS[0]
     temperature: float = 1.0
     colors: tuple[str, ...] = ()
     description: str = ""
@@ -100,9 +107,9 @@ class Card:
     intended_use: str = ""
     limitations: tuple[str, ...] = ()
     citation: str = ""
-    results: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, BundleFile] = field(default_factory=dict)
+    results: Mapping[str, Any] = dataclass_field(default_factory=dict)
+    training: Mapping[str, Any] = dataclass_field(default_factory=dict)
+    files: Mapping[str, BundleFile] = dataclass_field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     warnings: tuple[str, ...] = ()
 
@@ -121,6 +128,11 @@ class Card:
     def n_features(self) -> int:
         """Number of feature columns, D."""
         return max(block.stop for block in self.blocks)
+
+    @property
+    def whole_image(self) -> bool:
+        """Whether the bundle judges an image as a whole."""
+        return self.field == "image"
 
     @property
     def library(self) -> str:
@@ -168,6 +180,7 @@ class Card:
                 "head_depth": self.head_depth,
                 "head_width": self.head_width,
                 "head_blocks": self.head_blocks,
+                "field": self.field,
                 "blocks": [block._asdict() for block in self.blocks],
                 "scores": dict(self.scores),
                 "temperature": self.temperature,
@@ -211,6 +224,7 @@ class Card:
             head_depth=ours.get("head_depth", 0),
             head_width=ours.get("head_width", 128),
             head_blocks=ours.get("head_blocks", 0),
+            field=ours.get("field", FIELDS[0]),
             blocks=tuple(FeatureBlock(**block) for block in ours["blocks"]),
             scores=dict(ours["scores"]),
             temperature=float(ours.get("temperature", 1.0)),
@@ -313,6 +327,10 @@ def _normalisation(
 def _cross_check(card: Card, config: dict[str, Any], source: str) -> None:
     if config["num_classes"] != card.n_classes or len(card.colors) != card.n_classes:
         raise BundleError(f"{source}: num_classes, class_names and colors differ in number")
+    if card.whole_image and card.mpp is not None:
+        raise BundleError(
+            f"{source}: field 'image' has no scale of its own: spacing_um_px must be null"
+        )
     widest = max(card.n_features, card.head_width, card.n_classes)
     if card.n_heads * (card.head_depth + 1) * widest * card.head_width > MAX_HEAD_WEIGHTS:
         raise BundleError(f"{source}: heads of this number, depth and width don't fit in memory")

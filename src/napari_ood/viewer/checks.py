@@ -31,10 +31,11 @@ def check_run(slide: Slide | None, bundle: Bundle | None) -> Check | None:
         return Check("Choose a bundle first.", blocking=True)
     if slide.mpp is None and bundle.card.mpp is not None:
         return Check("Enter the slide's µm per pixel above: the bundle needs it.", blocking=True)
-    from napari_ood.inference import check_mpp
+    whole = bundle.card.whole_image
+    from napari_ood.inference import check_slide
 
     try:
-        warning = check_mpp(slide.mpp, bundle.card, "The slide")
+        warning = check_slide(slide, bundle.card, "The image" if whole else "The slide")
     except SlideError as error:
         return Check(f"{error}.", blocking=True)
     return Check(f"{warning}.") if warning else None
