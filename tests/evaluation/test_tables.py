@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_ood.evaluation.bootstrap import Intervals
 from napari_ood.evaluation.foreign import controls, cut, jpeg, read_manifest
 from napari_ood.evaluation.handcrafted import colour_texture
-from napari_ood.evaluation.table import Outputs, compare, id_metrics, markdown, ood_rows, summary
-from napari_ood.models import Bundle
+from napari_ood.evaluation.quality import id_quality
+from napari_ood.evaluation.table import aligned, cross_table, make_row, markdown, set_table
 
 
 def smooth(h: int, w: int, seed: int = 0) -> np.ndarray:
@@ -51,9 +52,10 @@ def test_the_manifest_is_grouped_and_brought_to_scale(tmp_path: Path):
         lines.append(f"{i}.png,photos,far:kind{i},96,")
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     sets = read_manifest(tmp_path / "manifest.csv", 96, 1.0)
-    counts = {name: len(tiles) for name, tiles in sets.items()}
+    counts = {name: len(found.tiles) for name, found in sets.items()}
     # 192 px at 0.5 are one tile at 1.0, but four without a scale; three kinds of photographs with
     # one image each are too few to stand alone.
+    assert sets["photos"].groups == ("0.png", *["1.png"] * 4, "2.png")
     assert counts == {"organ 1.0 µm/px": 12, "organ 0.5 µm/px": 12, "photos": 1 + 4 + 1}
 
 
@@ -64,12 +66,28 @@ def test_jpeg_is_quality_75_with_halved_chroma():
     np.testing.assert_array_equal(jpeg(tile[None])[0], np.asarray(Image.open(buffer)))
 
 
-def test_controls_change_tiles_but_not_much():
+def test_controls_change_tiles_but_not_much_and_repeatably():
     tiles = np.stack([smooth(96, 96, i) for i in range(4)])
-    for name, changed in controls(tiles).items():
-        difference = np.abs(changed.astype(float) - tiles).mean()
-        assert changed.shape == tiles.shape
+    changed = controls(tiles, seed=1)
+    for name, found in changed.items():
+        difference = np.abs(found.astype(float) - tiles).mean()
+        assert found.shape == tiles.shape
         assert 0 < difference < 40, name
+    again, other = controls(tiles, seed=1), controls(tiles, seed=2)
+    jitter = "stain jitter ±25 %"
+    np.testing.assert_array_equal(again[jitter], changed[jitter])
+    assert (other[jitter] != changed[jitter]).any()
+
+
+def test_controls_scale_about_the_centre():
+    # A disc of 40 px: its area grows by 1.2², shrinks by 0.83², and its centre stays.
+    y, x = np.mgrid[:96, :96] - 47.5
+    disc = np.where((np.hypot(y, x) < 20)[..., None], 60, 200).astype(np.uint8)
+    changed = controls(np.repeat(disc, 3, axis=2)[None])
+    for name, factor in (("magnified 1.2 ×", 1.2), ("shrunk 0.83 × (edges mirrored)", 80 / 96)):
+        dark = changed[name][0].mean(axis=2) < 130
+        assert dark.sum() == pytest.approx(np.pi * (20 * factor) ** 2, rel=0.05)
+        assert np.abs(np.argwhere(dark).mean(axis=0) - 47.5).max() < 0.6
 
 
 def test_handmade_statistics_tell_colour_and_texture_apart():
@@ -81,31 +99,43 @@ def test_handmade_statistics_tell_colour_and_texture_apart():
     assert np.abs(rows[1] - rows[2]).max() > 0.05
 
 
-def test_rows_compare_the_reference_scores_of_both_groups(tiny_bundle: Bundle):
-    reference = tiny_bundle.require_reference()
-    inside = Outputs(reference.validation_logits, reference.validation_features)
-    far = Outputs(inside.logits, inside.features + 100)
-    rows = ood_rows(reference, inside, {"far": far, "same": inside}, ["entropy", "mahalanobis"])
-    found = {(row.score, row.set): row for row in rows}
-    assert found["mahalanobis", "far"].auroc == 1.0
-    assert found["mahalanobis", "far"].fpr95 == 0.0
-    assert found["mahalanobis", "same"].auroc == pytest.approx(0.5)
-    assert found["entropy", "far"].auroc == pytest.approx(0.5)
-    text = markdown(rows, "auroc").splitlines()
-    assert text[0] == "| AUROC | `entropy` | `mahalanobis` |"
-    assert text[2:] == ["| far | 0.500 | **1.000** |", "| same | **0.500** | **0.500** |"]
-    kept = markdown(rows, "fpr95").splitlines()
-    assert kept[2] == "| far | 0.960 | **0.000** |"
-    short = summary(rows, "mahalanobis", "entropy", {"far": 1.0, "same": 0.06}).splitlines()
-    assert short[2].startswith("| far | 50 | 1.000 (1.000–1.000) | 0.000 | 100.0% | 0.500 |")
+def test_tables_show_values_intervals_and_what_is_not_defined():
+    intervals = Intervals((0.9, 1.0), (0.0, 0.25))
+    inside = np.arange(100.0)
+    rows = [
+        make_row("far", "a", inside, inside + 200, intervals),
+        make_row("far", "b", inside, [np.nan, 1.0], intervals),
+        make_row("same", "a", inside, inside),
+        make_row("same", "b", inside, inside),
+    ]
+    assert rows[1].auroc is rows[1].auroc_ci is rows[1].fpr95 is None
+    assert rows[0].as_json()["auroc_ci"] == [0.9, 1.0]
+    table = set_table(rows, "a", {"far": 1.0})
+    assert table[1] == ("far", "100", "1.000 (0.900–1.000)", "0.000 (0.000–0.250)", "100.0 %")
+    assert table[2] == ("same", "100", "0.500", "0.950", "–")
+    assert set_table(rows, "b", {})[1][1:] == ("2", "–", "–", "–")
+    assert len({len(line) for line in aligned(table)}) == 1
+    assert cross_table(rows, "auroc") == [
+        ("AUROC", "far", "same"),
+        ("`a`", "**1.000**", "**0.500**"),
+        ("`b`", "–", "**0.500**"),
+    ]
+    assert cross_table(rows, "fpr95")[1] == ("`a`", "**0.000**", "**0.950**")
+    assert markdown(table).splitlines()[1] == "|---|---:|---:|---:|---:|"
 
 
 def test_quality_in_distribution_follows_from_the_probabilities():
-    logits = np.log(np.array([[[0.9, 0.1]], [[0.4, 0.6]], [[0.8, 0.2]], [[0.3, 0.7]]]))
-    labels = np.array([0, 0, 0, 1])
-    quality = id_metrics(logits.astype(np.float32), labels, 1.0)
-    assert quality["accuracy"] == 0.75
-    assert quality["auroc"] == 1.0
-    expected = -np.log([0.9, 0.4, 0.8, 0.7]).mean()
-    assert quality["nll"] == pytest.approx(expected, rel=1e-4)
-    assert compare("x", "y", np.zeros(3), np.ones(4)).n_ood == 4
+    logits = np.log(np.array([[[0.9, 0.1]], [[0.4, 0.6]], [[0.8, 0.2]], [[0.3, 0.7]], [[1, 1]]]))
+    labels = np.array([0, 0, 0, 1, -1])
+    scores = {"good": np.float32([1, 9, 2, 3, 0]), "nan": np.float32([np.nan, 1, 2, 3, 4])}
+    quality = id_quality(logits.astype(np.float32), labels, scores, 1.0)
+    assert (quality.n, quality.n_labelled, quality.accuracy, quality.auroc) == (5, 4, 0.75, 1.0)
+    assert quality.nll == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.7]).mean(), rel=1e-4)
+    # One error of four, and it has the highest score: ½ · (1/4)².
+    assert quality.as_json()["augrc"] == {"good": pytest.approx(1 / 32), "nan": None}
+    assert quality.error_auroc == {"good": 1.0, "nan": None}
+    assert quality.aurc["good"] == pytest.approx(1 / 16)
+    nothing = id_quality(logits.astype(np.float32), np.full(5, -1), scores, 1.0).as_json()
+    assert nothing.pop("n") == 5
+    assert nothing.pop("aurc") == nothing.pop("augrc") == {"good": None, "nan": None}
+    assert set(nothing.values()) == {None}
