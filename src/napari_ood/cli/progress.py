@@ -51,6 +51,15 @@ class StatusLine:
         else:
             print(text, file=self._stream, flush=True)
 
+    def keep(self, text: str) -> None:
+        """Show a line that stays; the status goes on below it."""
+        if self._terminal and self._shown_at > float("-inf"):
+            columns = shutil.get_terminal_size().columns - 1
+            print(f"\r{text:<{columns}}", file=self._stream, flush=True)
+            self._shown_at = float("-inf")  # the status line is gone
+        else:
+            print(text, file=self._stream, flush=True)
+
     def show_run(self, name: str, progress: Progress) -> None:
         """Show the progress of a run."""
         self.show(describe(name, progress), last=progress.n_done == progress.n_total)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from napari_ood.cli.interrupt import interrupt_sets_event
+from napari_ood.cli.judgement import judge, judgement_text
 from napari_ood.cli.progress import StatusLine
 from napari_ood.cli.report import CANCELLED, complain, print_json
 from napari_ood.errors import RunError
@@ -34,7 +33,7 @@ def run(args: Namespace) -> int:
     outputs = output_paths(args.slides, args.out)
     bundle = load_bundle(args.model)
     codes = {0}
-    with _interrupt_sets_event() as cancelled:
+    with interrupt_sets_event() as cancelled:
         for path, out in outputs.items():
             try:
                 finished = _run_one(path, bundle, out, args, cancelled)
@@ -92,6 +91,8 @@ def _run_one(
     if not run.tissue.any():
         complain(f"{path}: no tissue found, so nothing was run; --no-tissue runs on all of it")
     facts = describe(path, out, run, n_before)
+    if bundle.card.whole_image and run.n_tiles:
+        facts["image"] = judge(run)
     if args.json:
         print_json(facts, indent=None)
     else:
@@ -101,10 +102,12 @@ def _run_one(
 
 def _warn(slide: Slide, bundle: Bundle) -> None:
     """Tell before the run what limits it. SlideError when slide and bundle cannot match."""
-    from napari_ood.inference import check_mpp
+    from napari_ood.inference import check_slide
 
-    scale = check_mpp(slide.mpp, bundle.card, slide.name)
-    for warning in (*slide.warnings, *bundle.card.warnings, *([scale] if scale else [])):
+    scale = check_slide(slide, bundle.card)
+    # Without a scale of its own the bundle does not care about the slide's.
+    asked = [w for w in slide.warnings if bundle.card.mpp is not None or "--mpp" not in w]
+    for warning in (*asked, *bundle.card.warnings, *([scale] if scale else [])):
         complain(f"{slide.path}: {warning}")
 
 
@@ -138,6 +141,9 @@ def describe(path: Path, out: Path, run: Run, n_before: int = 0) -> dict[str, An
 
 
 def _sentence(facts: dict[str, Any]) -> str:
+    if "image" in facts:
+        lines = judgement_text(facts["image"]).splitlines()
+        return "\n  ".join([f"{facts['run']}: {facts['slide']} as one image", *lines])
     tiles = f"{facts['run']}: {facts['n_tiles']:,} of {facts['n_total']:,} tiles"
     if not facts["n_new"]:
         return f"{tiles}, nothing was left to do" if facts["complete"] else tiles
@@ -153,23 +159,3 @@ def _report_failure(path: Path, error: Exception, args: Namespace) -> int:
         record = {"slide": str(path), "error": type(error).__name__, "message": str(error)}
         print_json(record, indent=None)
     return complain(error, args.debug)
-
-
-@contextmanager
-def _interrupt_sets_event() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a request that the run answers within a batch.
-
-    A second Ctrl-C interrupts at once; what the run store already holds stays good.
-    """
-    event = threading.Event()
-
-    def request(signum: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    previous = signal.signal(signal.SIGINT, request)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,318 @@
+"""From a dataset to a bundle: read, split, train, fit the reference, save, report (torch)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood import __version__
+from napari_ood.errors import TrainingCancelled, TrainingError
+from napari_ood.evaluation.metrics import (
+    expected_calibration_error,
+    mean_auroc,
+    negative_log_likelihood,
+)
+from napari_ood.models import Bundle, Card, load_bundle, resolve_device, save_bundle
+from napari_ood.scores import mean_probability
+from napari_ood.training.checkpoint import checkpoint_file
+from napari_ood.training.config import BlockSpecs, TrainConfig
+from napari_ood.training.cutting import Change
+from napari_ood.training.dataset import (
+    TileDataset,
+    check_trainable,
+    read_dataset,
+    split_dataset,
+)
+from napari_ood.training.fit import fit_reference, round_to_half
+from napari_ood.training.initial import initial_network
+from napari_ood.training.layers import default_blocks
+from napari_ood.training.loop import OnProgress, Trained, run_network, train
+from napari_ood.training.report import read_report, write_report
+from napari_ood.training.request import Request, check_place, write_identity
+
+MIN_TILE, MAX_TILE = 8, 2048
+"""What a card can say."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle, and the JSON-ready summary that its report holds, too."""
+
+    bundle: Bundle
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Both sides of the data, in memory; ``field`` as the card has it."""
+
+    train: TileDataset
+    held: TileDataset
+    train_images: NDArray[np.uint8]
+    held_images: NDArray[np.uint8]
+    field: str
+
+    @property
+    def arrays(
+        self,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+        return self.train_images, self.train.labels, self.held_images, self.held.labels
+
+
+def make_bundle(
+    request: Request,
+    on_progress: OnProgress | None = None,
+    on_notice: Callable[[str], None] = lambda text: None,
+    cancel: threading.Event | None = None,
+    resume: bool = False,
+) -> Made:
+    """Train a bundle on a dataset.
+
+    Parameters
+    ----------
+    request : Request
+    on_progress : as ``train`` takes it
+    on_notice : called with one sentence for each thing that the user should know
+    cancel : asked before every batch; the checkpoint of the last whole epoch stays
+    resume : go on from the checkpoint of the same request; a finished one is returned as it is
+
+    Returns
+    -------
+    Made
+
+    Raises
+    ------
+    OodError
+        If data, request or what is at ``out`` don't fit, before anything is trained.
+    TrainingCancelled
+        If ``cancel`` was set.
+    """
+    name = request.bundle_name()
+    resolve_device(request.config.device)
+    dataset = read_dataset(request.data, request.tile, request.mpp)
+    check_trainable(dataset)
+    notices: list[str] = []
+
+    def notice(text: str) -> None:
+        notices.append(text)
+        on_notice(text)
+
+    request = dataclasses.replace(request, config=_with_blocks(request))
+    identity = request.identity(name, dataset.classes)
+    if check_place(request, identity, resume):
+        return Made(load_bundle(request.out), read_report(request.report))
+    tiles = _read(request, dataset, notice)
+    init = None
+    if request.init is not None:
+        init = initial_network(request.init, request.config, request.tile, dataset.classes)
+    _require_not_cancelled(cancel)
+    write_identity(request, identity)
+    trained = train(
+        *tiles.arrays,
+        request.config,
+        on_progress=on_progress,
+        init=init.net if init else None,
+        checkpoint=request.report,
+        resume=resume,
+        cancel=cancel,
+    )
+    if trained.usage.warning:
+        notice(trained.usage.warning)
+    origin = init.origin if init else "random weights"
+    made = _save(request, name, tiles, trained, origin, notices)
+    checkpoint_file(request.report).unlink(missing_ok=True)
+    return made
+
+
+def default_scores(blocks: BlockSpecs) -> dict[str, str]:
+    """Scores of a bundle that nobody has chosen scores for; blocks from early to late.
+
+    ``appearance`` reads the first block, ``tissue`` the second one without the directions in which
+    a changed appearance moves it, ``ood`` is whichever of the two is farther beyond its threshold.
+    """
+    names = [name for name, _, _ in blocks]
+    appearance, tissue = f"mahalanobis@{names[0]}", f"invariant@{names[1 % len(names)]}"
+    return {
+        "uncertainty": "entropy",
+        "ood": f"max({appearance},{tissue})",
+        "appearance": appearance,
+        "tissue": tissue,
+    }
+
+
+def _with_blocks(request: Request) -> TrainConfig:
+    """Check tile and architecture, choose the feature blocks."""
+    if not MIN_TILE <= request.tile <= MAX_TILE:
+        raise TrainingError(f"tiles must have {MIN_TILE} to {MAX_TILE} px, not {request.tile}")
+    config = request.config
+    if config.blocks != TrainConfig().blocks:
+        return config
+    blocks = default_blocks(config.architecture, request.tile, config.head_blocks)
+    return dataclasses.replace(config, blocks=blocks)
+
+
+def _read(request: Request, dataset: TileDataset, notice: Callable[[str], None]) -> _Tiles:
+    train_rows, held_rows = split_dataset(dataset, request.held_out, request.config.seed)
+    sides = dataset.subset(train_rows), dataset.subset(held_rows)
+    read = [side.read_tiles() for side in sides]
+    for side, result in zip(("training", "held-out"), read, strict=True):
+        if text := result.summary():
+            notice(f"{side}: {text}")
+    resized = read[0].count(Change.RESIZED) > len(sides[0]) / 2
+    field = "image" if _judges_photographs(request) and resized else "tile"
+    if field == "image":
+        notice("photographs, resized as a whole: the bundle judges whole images, one tile each")
+    elif request.mpp is None:
+        notice(
+            "no --mpp, so the bundle has no physical scale and runs on every slide's own pixels; "
+            "give the tiles' µm per pixel for slides"
+        )
+    elif resized:
+        notice(f"--mpp {request.mpp:g} is taken as the scale of the tiles after resizing")
+    if not (dataset.groups != "").any() and "valid" not in dataset.splits:
+        notice(
+            "held-out tiles were drawn at random and nobody said which come from one slide or "
+            "patient (column group): held-out results may be too good, and thresholds too narrow"
+        )
+    return _Tiles(*sides, read[0].tiles, read[1].tiles, field)
+
+
+def _judges_photographs(request: Request) -> bool:
+    """Whether an image is one whole view, such as a lesion, and no piece of a slide."""
+    return request.mpp is None and request.config.augment_kind == "photo"
+
+
+def _require_not_cancelled(cancel: threading.Event | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise TrainingCancelled("cancelled before the training began")
+
+
+def _save(
+    request: Request,
+    name: str,
+    tiles: _Tiles,
+    trained: Trained,
+    origin: str,
+    notices: list[str],
+) -> Made:
+    config = request.config
+    net = round_to_half(trained.net)
+    reference = fit_reference(
+        net,
+        trained.mean,
+        trained.std,
+        *tiles.arrays,
+        temperature=trained.temperature,
+        augment=config.augment_kind,
+        seed=config.seed,
+        device=config.device,
+    )
+    device = resolve_device(config.device)
+    logits, _ = run_network(net, trained.mean, trained.std, tiles.held_images, device)
+    summary = {
+        "name": name,
+        "classes": list(tiles.train.classes),
+        "n_train": len(tiles.train),
+        "n_val": len(tiles.held),
+        "held_out": _quality(logits, tiles.held.labels, trained.temperature),
+        "temperature": trained.temperature,
+        "usage": trained.usage.as_dict(),
+        "history": [_finite(dataclasses.asdict(record)) for record in trained.history],
+        "lr_range": trained.lr_range.as_dict() if trained.lr_range else None,
+        "learning_rate": trained.learning_rate,
+        "precision": trained.precision,
+        "seconds": trained.history[-1].seconds,
+        "device": device,
+        "init": origin,
+        "tile": request.tile,
+        "mpp": request.mpp,
+        "config": config.as_dict(),
+        "data": _data(tiles),
+        "versions": _versions(),
+        "warnings": notices,
+    }
+    card = dataclasses.replace(_card(request, name, trained, summary), field=tiles.field)
+    bundle = save_bundle(request.out, net, card, reference)
+    summary = {"bundle": str(bundle.path), "report": str(request.report), **summary}
+    write_report(request.report, summary, trained)
+    return Made(bundle, summary)
+
+
+def _quality(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
+) -> dict[str, Any]:
+    p = mean_probability(logits, temperature)
+    return {
+        "n": len(labels),
+        "accuracy": float((p.argmax(axis=1) == labels).mean()),
+        "auroc": float(mean_auroc(p, labels)),
+        "nll": float(negative_log_likelihood(p, labels)),
+        "ece": float(expected_calibration_error(p, labels)),
+    }
+
+
+def _card(request: Request, name: str, trained: Trained, summary: dict[str, Any]) -> Card:
+    config, classes = request.config, tuple(summary["classes"])
+    kept = {k: v for k, v in summary.items() if k not in ("history", "lr_range", "warnings")}
+    n, v = summary["n_train"], summary["n_val"]
+    return Card(
+        name=name,
+        description=f"{len(classes)} classes, {config.n_heads} heads on {config.architecture}.",
+        classes=classes,
+        architecture=config.architecture,
+        tile_size=request.tile,
+        mpp=request.mpp,
+        mean=trained.mean,
+        std=trained.std,
+        n_heads=config.n_heads,
+        blocks=trained.net.blocks,
+        scores=default_scores(config.blocks),
+        temperature=trained.temperature,
+        training_data=f"{request.data.resolve().name}: {n:,} tiles to train on, {v:,} held out.",
+        intended_use="Research. Not a medical device; not for diagnosis.",
+        limitations=(
+            "Held-out tiles chose the epoch, the temperature and the thresholds.",
+            *summary["warnings"],
+        ),
+        results={"held_out": summary["held_out"]},
+        training={"made_by": "napari-ood train", **kept},
+    )
+
+
+def _data(tiles: _Tiles) -> dict[str, Any]:
+    """Images per class and side, and the sha256 of each side's list of files, joined."""
+    sides = {"train": tiles.train, "held_out": tiles.held}
+    counts = {
+        side: {name: int((data.labels == i).sum()) for i, name in enumerate(data.classes)}
+        for side, data in sides.items()
+    }
+    both = {side: data.summary() for side, data in sides.items()}
+    return {
+        **counts,
+        "n_groups": {side: s["n_groups"] for side, s in both.items()},
+        "files_sha256": {side: s["files_sha256"] for side, s in both.items()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("torch", "torchvision", "timm", "numpy", "pillow")
+    return {
+        "napari-ood": __version__,
+        "python": platform.python_version(),
+        **{library: version(library) for library in libraries},
+    }
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    bad = {k for k, v in record.items() if isinstance(v, float) and not math.isfinite(v)}
+    return {k: None if k in bad else v for k, v in record.items()}
