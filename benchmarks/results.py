@@ -1,9 +1,11 @@
-"""Measure ``lymph-node-he`` on real tiles and write the tables of docs/results.md.
+"""Measure a bundle on real tiles: quality, foreign sets, controls, and a plain baseline.
 
-    python benchmarks/results.py [--data ../shared/data] [--bundle FOLDER] [--write]
+    python benchmarks/results.py [BUNDLE] [--data ../shared/data] [--scores all] [--write] [--card]
 
-In-distribution tiles are PatchCamelyon's validation split, which the recipe never opens. Without
-``--write`` the section is printed; with it, docs/results.md and the bundle's card are updated.
+The in-distribution tiles are those of the dataset whose classes the bundle has (PatchCamelyon,
+ISIC 2017, LC25000): its split ``test``, else ``valid``. Without ``--write`` the tables are
+printed; with it they are written to docs/results/<bundle>.md and .json. ``--card`` puts the short
+results into the bundle's card.
 """
 
 from __future__ import annotations
@@ -11,252 +13,265 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import platform
-from importlib.metadata import version
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from napari_ood.evaluation.foreign import controls, read_manifest
+from napari_ood.evaluation import Evaluation, Resampler, Row, evaluate, separation_intervals
+from napari_ood.evaluation.foreign import ForeignTiles, read_manifest
 from napari_ood.evaluation.handcrafted import colour_texture
-from napari_ood.evaluation.metrics import auroc
+from napari_ood.evaluation.measure import control_sets
 from napari_ood.evaluation.table import (
-    Outputs,
-    Row,
-    compare,
-    id_metrics,
+    CONTRAST,
+    CONTROL,
+    cross_table,
+    make_row,
     markdown,
-    ood_rows,
-    summary,
+    number,
+    set_table,
+    share,
 )
-from napari_ood.models import Bundle, load_bundle
+from napari_ood.evaluation.tileset import TileSet, id_set, tile_set
+from napari_ood.models import Bundle, Card, load_bundle
 from napari_ood.models.card import CONFIG
-from napari_ood.models.memory import reuse_freed_memory
-from napari_ood.scores import Mahalanobis, mean_probability
-from napari_ood.training import read_dataset
+from napari_ood.scores import Mahalanobis
+from napari_ood.training import TileDataset, read_dataset
 from napari_ood.training.fit import balanced_sample
 
 REPO = Path(__file__).resolve().parents[1]
-RESULTS = REPO / "docs" / "results.md"
-BEGIN, END = "<!-- lymph-node-he: begin -->", "<!-- lymph-node-he: end -->"
-LOGIT_SCORES = ("msp", "entropy", "disagreement", "energy")
-BASELINE = "colour + texture"
-BASELINE_TRAIN_TILES, N_CONTROL = 2000, 600
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Everything that was measured. ``flagged`` are shares above the bundle's own threshold."""
-
-    quality: dict[str, float | None]
-    errors: dict[str, float]
-    flagged_inside: dict[str, float]
-    flagged: dict[str, float]
-    rows: list[Row]
-    control_rows: list[Row]
+RESULTS = REPO / "docs" / "results"
+DATASETS = {"pcam": "PatchCamelyon", "isic2017": "ISIC 2017", "lc25000": "LC25000"}
+STAIN_COLUMN = "stain_cluster"
+BASELINE, BASELINE_TILES = "colour + texture", 2000
+SEED = 0
 
 
 def main() -> None:
     """Measure, print, and write what the options ask for."""
     options = _options()
-    reuse_freed_memory()
     if options.threads:
+        import torch
+
         torch.set_num_threads(options.threads)
     bundle = load_bundle(options.bundle)
-    report = measure(bundle, options.data)
-    text = _section(bundle, report)
+    key, dataset = _own_dataset(bundle.card, options.data)
+    sets = dict(_foreign(bundle.card, options.data, key))
+    evaluation = evaluate(
+        bundle,
+        dataset,
+        {name: found.tiles for name, found in sets.items()},
+        options.scores,
+        options.bootstrap,
+        controls=True,
+        contrast=STAIN_COLUMN if STAIN_COLUMN in dataset.columns else None,
+        device=options.device,
+        seed=SEED,
+        groups={name: found.groups for name, found in sets.items()},
+        on_tiles=lambda name, done, total: print(f"{name}: {done}/{total}", file=sys.stderr),
+    )
+    baseline = _baseline(bundle.card, dataset, sets, options.bootstrap)
+    text = report(bundle, DATASETS[key], evaluation, baseline)
     print(text)
-    if options.json is not None:
-        options.json.write_text(json.dumps(dataclasses.asdict(report), indent=1), "utf-8")
     if options.write:
-        _write_section(text)
-        _write_card(bundle, report)
+        _write(bundle.name, text, evaluation, baseline)
+    if options.card:
+        _write_card(bundle, evaluation)
 
 
-def measure(bundle: Bundle, data: Path) -> Report:
-    """Run the network once over all tiles, then compute every score from what it said."""
-    card, reference = bundle.card, bundle.require_reference()
-    table = read_dataset(data / "pcam" / "labels.csv", card.tile_size, classes=card.classes)
-    valid, train = table.split("valid"), table.split("train")
-    inside_tiles = valid.read()
-    foreign = read_manifest(data / "ood" / "manifest.csv", card.tile_size, card.mpp)
-    foreign |= _lc25000(data / "lc25000", card.tile_size)
-    sample = np.random.default_rng(0).choice(len(inside_tiles), N_CONTROL, replace=False)
-    changed = controls(inside_tiles[np.sort(sample)])
+def _own_dataset(card: Card, data: Path) -> tuple[str, TileDataset]:
+    for key in DATASETS:
+        table = data / key / "labels.csv"
+        if table.is_file():
+            dataset = read_dataset(table, card.tile_size)
+            if set(dataset.classes) <= set(card.classes):
+                return key, dataset
+    raise SystemExit(f"no dataset in {data} has only classes of {card.name}: {card.classes}")
 
-    network = bundle.network("cpu")
-    inside = _run(network, inside_tiles)
-    outside = {name: _run(network, tiles) for name, tiles in foreign.items()}
-    altered = {name: _run(network, tiles) for name, tiles in changed.items()}
-    scores = [*LOGIT_SCORES, *_feature_scores(bundle)]
-    rows = ood_rows(reference, inside, outside, scores)
-    control_rows = ood_rows(reference, inside, altered, scores)
 
-    kept = balanced_sample(train.labels, BASELINE_TRAIN_TILES, np.random.default_rng(0))
-    train_tiles = train.subset(kept).read()
-    baseline = _Baseline(train_tiles, train.labels[kept], inside_tiles)
-    ood = card.scores["ood"]
-    return Report(
-        quality=id_metrics(inside.logits, valid.labels, card.temperature),
-        errors=_error_detection(bundle, inside, valid.labels, scores),
-        flagged_inside={k: _share_flagged(bundle, s, inside) for k, s in card.scores.items()},
-        flagged={name: _share_flagged(bundle, ood, out) for name, out in outside.items()},
-        rows=rows + [baseline.row(name, tiles) for name, tiles in foreign.items()],
-        control_rows=control_rows + [baseline.row(name, tiles) for name, tiles in changed.items()],
+def _foreign(card: Card, data: Path, own: str) -> Iterator[tuple[str, ForeignTiles]]:
+    """Foreign sets: those of the manifest, and held-out tiles of the other datasets by class."""
+    yield from read_manifest(data / "ood" / "manifest.csv", card.tile_size, card.mpp).items()
+    for key, title in DATASETS.items():
+        table = data / key / "labels.csv"
+        if key == own or not table.is_file():
+            continue
+        dataset = read_dataset(table, card.tile_size)
+        held = dataset.split("test" if "test" in dataset.splits else "valid")
+        tiles = held.read()
+        for label, name in enumerate(held.classes):
+            rows = held.labels == label
+            groups = [g or path.name for g, path in zip(held.groups, held.paths, strict=True)]
+            kept = tuple(str(g) for g, keep in zip(groups, rows, strict=True) if keep)
+            yield f"{title} {name}", ForeignTiles(tiles[rows], kept)
+
+
+def _baseline(
+    card: Card, dataset: TileDataset, sets: dict[str, ForeignTiles], n_bootstrap: int
+) -> list[Row]:
+    """Rows of a Mahalanobis distance on colour and texture statistics of the same tiles."""
+    train = dataset.split("train")
+    kept = balanced_sample(train.labels, BASELINE_TILES, np.random.default_rng(SEED))
+    features = colour_texture(train.subset(kept).read(card.tile_size, card.mpp))
+    # Statistics have different units; distances don't care, but shrinkage does.
+    mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
+    detector = Mahalanobis.fit((features - mean) / std, train.labels[kept])
+
+    def score(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return detector.score((colour_texture(tiles) - mean) / std)
+
+    inside = id_set("id", dataset, card, None)
+    outside = [tile_set(n, s.tiles, card, groups=s.groups) for n, s in sets.items()]
+    outside += control_sets(inside, SEED)
+    id_scores = score(dataset_tiles(inside))
+    values = [score(dataset_tiles(tiles)) for tiles in outside]
+    draws = [
+        Resampler(len(t), t.groups.tolist(), n_bootstrap, SEED, t.name) for t in (inside, *outside)
+    ]
+    pairs = [(draw, [v]) for draw, v in zip(draws[1:], values, strict=True)]
+    intervals = separation_intervals(draws[0], [id_scores], pairs)
+    return [
+        make_row(tiles.name, BASELINE, id_scores, v, found[0])
+        for tiles, v, found in zip(outside, values, intervals, strict=True)
+    ]
+
+
+def dataset_tiles(tiles: TileSet) -> NDArray[np.uint8]:
+    if tiles.tiles is not None:
+        return tiles.tiles
+    assert tiles.dataset is not None
+    return tiles.dataset.read()
+
+
+def report(bundle: Bundle, dataset: str, evaluation: Evaluation, baseline: list[Row]) -> str:
+    """The tables as markdown."""
+    quality, card = evaluation.quality, bundle.card
+    changed = (CONTROL, CONTRAST)
+    foreign = [row for row in evaluation.rows if not row.set.startswith(changed)]
+    controls = [row for row in evaluation.rows if row.set.startswith(changed)]
+    parts = [
+        f"# {bundle.name}",
+        f"Made by `python benchmarks/results.py {bundle.name} --write` "
+        f"({', '.join(f'{k} {v}' for k, v in evaluation.versions.items())}; seed {SEED}). Weights "
+        f"sha256 `{bundle.hashes['model.safetensors'][:16]}…`.",
+        f"## In distribution: {dataset}",
+        f"{quality.n:,} tiles ({evaluation.notes[0]}).",
+        markdown(
+            [
+                ("", "AUROC", "accuracy", "ECE", "NLL"),
+                (
+                    dataset,
+                    *map(number, (quality.auroc, quality.accuracy, quality.ece, quality.nll)),
+                ),
+            ]
+        ),
+        "Will it be wrong? AUROC of telling wrong from right predictions; AURC and AUGRC (lower "
+        "is better).",
+        markdown(_error_table(evaluation)),
+        "## Foreign sets",
+        f"Tiles of {card.tile_size} px. Images whose mpp is known are brought to the bundle's "
+        f"({card.mpp}) µm/px, at most four tiles per image; others are resized as a whole; what "
+        "was resampled out of a JPEG is compressed again (quality 75, 4:2:0). FPR95: share of "
+        "foreign tiles kept when 95 % of the in-distribution tiles are kept. Intervals resample "
+        "images, or groups where the dataset names them. *flagged*: share above the threshold "
+        "that the bundle ships.",
+    ]
+    for role, score in evaluation.default_scores.items():
+        flagged = {name: shares[role] for name, shares in evaluation.flagged.items()}
+        parts += [
+            f"### `{role}`: `{score}`",
+            f"Flags {share(flagged['id'])} of the in-distribution tiles.",
+            markdown(set_table(foreign, score, flagged)),
+        ]
+    plain = [row for row in baseline if not row.set.startswith(changed)]
+    parts += [
+        "### Baseline: Mahalanobis distance of colour and texture statistics",
+        markdown(set_table(plain, BASELINE, {})),
+        "### All scores",
+        markdown(_transposed(cross_table([*foreign, *plain], "auroc"))),
+        markdown(_transposed(cross_table([*foreign, *plain], "fpr95"))),
+        "## Controls",
+        "In-distribution tiles changed in ways that leave the tissue as it is, against unchanged "
+        "ones; and in-distribution tiles against each other (*contrast*). 0.5: the score does not "
+        "see the change. Far above: it sees appearance.",
+        markdown(_transposed(_plain(cross_table([*controls, *_only(baseline, CONTROL)], "auroc")))),
+        "## Notes",
+        "\n".join(f"- {note}" for note in evaluation.notes),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _error_table(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    quality = evaluation.quality
+    names = sorted(quality.error_auroc, key=lambda k: -(quality.error_auroc[k] or 0))
+    columns = (quality.error_auroc, quality.aurc, quality.augrc)
+    lines = [(f"`{name}`", *(number(column[name]) for column in columns)) for name in names]
+    return [("score", "AUROC of errors", "AURC", "AUGRC"), *lines]
+
+
+def _only(rows: list[Row], prefix: str) -> list[Row]:
+    return [row for row in rows if row.set.startswith(prefix)]
+
+
+def _transposed(table: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Sets down, scores across where there are few scores; else as it is."""
+    return list(zip(*table, strict=True)) if len(table) < len(table[0]) else table
+
+
+def _plain(table: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Without bold type: seeing a control is no merit."""
+    return [tuple(cell.replace("**", "") for cell in cells) for cells in table]
+
+
+def _write(name: str, text: str, evaluation: Evaluation, baseline: list[Row]) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text, "utf-8")
+    record = evaluation.as_json() | {"baseline": [row.as_json() for row in baseline]}
+    target = RESULTS / f"{name}.json"
+    target.write_text(
+        json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
     )
 
 
-class _Baseline:
-    """Mahalanobis distance on colour and texture statistics, fitted to training tiles."""
+def _write_card(bundle: Bundle, evaluation: Evaluation) -> None:
+    """Put the quality and the rows of the default scores, rounded, into the bundle's card."""
+    quality = evaluation.quality
 
-    def __init__(self, train: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> None:
-        features = colour_texture(train)
-        # Statistics have different units; distances don't care, but shrinkage does.
-        self.mean, self.std = features.mean(axis=0), features.std(axis=0) + 1e-6
-        self.detector = Mahalanobis.fit(self._scaled(features), labels)
-        self.inside = self.detector.score(self._scaled(colour_texture(inside)))
+    def of(score: str) -> dict[str, Any]:
+        return {
+            row.set: {"n": row.n_ood, "auroc": _rounded(row.auroc), "fpr95": _rounded(row.fpr95)}
+            for row in evaluation.rows
+            if row.score == score
+        }
 
-    def row(self, name: str, tiles: np.ndarray) -> Row:
-        outside = self.detector.score(self._scaled(colour_texture(tiles)))
-        return compare(name, BASELINE, self.inside, outside)
-
-    def _scaled(self, features: np.ndarray) -> np.ndarray:
-        return (features - self.mean) / self.std
-
-
-def _run(network: torch.nn.Module, tiles: np.ndarray) -> Outputs:
-    parts = []
-    with torch.inference_mode():
-        for batch in torch.from_numpy(tiles).split(256):
-            parts.append([out.numpy() for out in network(batch)])
-    logits, features = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Outputs(logits, features)
-
-
-def _feature_scores(bundle: Bundle) -> list[str]:
-    blocks = [block.name for block in bundle.card.blocks]
-    early = [name for name in blocks if name != "penultimate"]
-    combined = ["+".join(early[:n]) for n in range(2, len(early) + 1)] + ["+".join(blocks)]
-    plain = [f"mahalanobis@{name}" for name in dict.fromkeys([*blocks, *combined])]
-    return [*plain, f"mahalanobis++@{combined[0]}", "mahalanobis++@penultimate"]
-
-
-def _lc25000(folder: Path, tile: int) -> dict[str, np.ndarray]:
-    if not (folder / "labels.csv").is_file():
-        return {}
-    table = read_dataset(folder / "labels.csv", tile).split("test")
-    images = table.read()
-    return {f"LC25000 {name}": images[table.labels == i] for i, name in enumerate(table.classes)}
-
-
-def _share_flagged(bundle: Bundle, score: str, out: Outputs) -> float:
-    """Share of tiles above the bundle's own threshold (5 % of its held-out tiles are)."""
-    reference = bundle.require_reference()
-    values = reference.score(score, out.logits, out.features)
-    return float((values > reference.quantile(score, 0.95)).mean())
-
-
-def _error_detection(
-    bundle: Bundle, inside: Outputs, labels: np.ndarray, scores: list[str]
-) -> dict[str, float]:
-    """AUROC of each score for telling wrong from right predictions on test tiles."""
-    reference = bundle.require_reference()
-    p = mean_probability(inside.logits, bundle.card.temperature)
-    wrong = p.argmax(axis=1) != labels
-    return {s: auroc(reference.score(s, inside.logits, inside.features), wrong) for s in scores}
-
-
-def _section(bundle: Bundle, report: Report) -> str:
-    card, quality = bundle.card, report.quality
-    versions = ", ".join(f"{p} {version(p)}" for p in ("torch", "timm", "scikit-learn", "numpy"))
-    held = card.training["held_out"]
-    seeds = ", ".join(str(stage["seed"]) for stage in card.training["stages"])
-    wrong = ", ".join(f"`{name}` {report.errors[name]:.3f}" for name in LOGIT_SCORES)
-    ood, uncertainty = card.scores["ood"], card.scores["uncertainty"]
-    inside = report.flagged_inside
-    return f"""{BEGIN}
-## lymph-node-he
-
-Made by `python benchmarks/results.py --write` (Python {platform.python_version()}, {versions}; CPU,
-float32, sampling seed 0). Bundle trained by `python training/recipes/lymph_node_he.py --data
-../shared/data/pcam --out BUNDLE --threads 1` (seeds {seeds}; log: `docs/lymph-node-he.log.jsonl`);
-weights sha256 `{bundle.hashes["model.safetensors"][:16]}…`.
-
-### In distribution
-
-PatchCamelyon `valid`, {quality["n"]} tiles, not used in training. (Looked at once before, by the
-exploratory run below, whose gap to the held-out tiles led to stronger stain augmentation.)
-
-| | AUROC | accuracy | ECE | NLL |
-|---|---|---|---|---|
-| PCam valid | {quality["auroc"]:.3f} | {quality["accuracy"]:.3f} | {quality["ece"]:.3f} | \
-{quality["nll"]:.3f} |
-| held out of train at random (same slides as training; chose the epoch) | {held["auroc"]:.3f} | \
-{held["accuracy"]:.3f} | | {held["nll"]:.3f} |
-
-Will it be wrong? AUROC of telling wrong from right predictions on PCam valid: {wrong}.
-
-The bundle's thresholds keep 95 % of its held-out tiles. On PCam valid they flag
-{inside["uncertainty"]:.1%} (`{uncertainty}`) and {inside["ood"]:.1%} (`{ood}`).
-
-### Out of distribution, against PCam valid
-
-Tiles of {card.tile_size} px. Images whose mpp is known are brought to {card.mpp} µm/px; the test
-split of LC25000 is resized from 224 px as a whole; what was resampled or padded (mirrored) is
-compressed again (JPEG 75, 4:2:0). At most four tiles per image. FPR95: share of foreign tiles kept
-when 95 % of PCam valid is kept. Intervals resample tiles, not images or slides, so they are too
-narrow. *Flagged*: share above the threshold that the bundle ships.
-
-{summary(report.rows, ood, BASELINE, report.flagged)}
-
-All scores (with two classes `msp` ranks as `entropy` does):
-
-{markdown(report.rows, "auroc")}
-
-{markdown(report.rows, "fpr95")}
-
-### Controls
-
-{N_CONTROL} tiles of PCam valid, changed in ways that leave the tissue as it is, against PCam valid.
-0.5: the score does not see the change. Far above: it sees appearance, not tissue.
-
-{markdown(report.control_rows, "auroc").replace("**", "")}
-{END}
-"""
-
-
-def _write_section(text: str) -> None:
-    old = RESULTS.read_text("utf-8") if RESULTS.is_file() else "# Results\n"
-    before, begin, rest = old.partition(BEGIN)
-    after = rest.partition(END)[2].lstrip("\n") if begin else ""
-    gap = "" if before.endswith("\n\n") else "\n"
-    RESULTS.write_text(before + gap + text + ("\n" + after if after else ""), "utf-8")
-
-
-def _write_card(bundle: Bundle, report: Report) -> None:
-    ood = bundle.card.scores["ood"]
+    names = ("n", "accuracy", "auroc", "ece", "nll")
     results = {
-        "pcam_valid": {k: v if v is None else round(v, 4) for k, v in report.quality.items()},
-        "flagged_on_pcam_valid": {k: round(v, 4) for k, v in report.flagged_inside.items()},
-        "ood_against_pcam_valid": {
-            row.set: {"n": row.n_ood, "auroc": round(row.auroc, 4), "fpr95": round(row.fpr95, 4)}
-            for row in report.rows
-            if row.score == ood
-        },
+        "in_distribution": {name: _rounded(getattr(quality, name)) for name in names},
+        "flagged_in_distribution": {k: _rounded(v) for k, v in evaluation.flagged["id"].items()},
+        "foreign": {role: of(score) for role, score in evaluation.default_scores.items()},
     }
     config = dataclasses.replace(bundle.card, results=results).to_config()
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
     (bundle.path / CONFIG).write_text(text + "\n", "utf-8")
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure lymph-node-he on real tiles.")
+    parser = argparse.ArgumentParser(description="Measure a bundle on real tiles.")
+    parser.add_argument("bundle", nargs="?", default="lymph-node-he", help="name or folder")
     parser.add_argument("--data", type=Path, default=REPO.parent / "shared" / "data")
-    parser.add_argument("--bundle", default="lymph-node-he", help="name or folder")
+    parser.add_argument("--scores", default="all", help="all, default, or names")
+    parser.add_argument("--bootstrap", type=int, default=1000)
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="also write every row with its interval here")
-    parser.add_argument("--write", action="store_true", help="update docs/results.md and the card")
+    parser.add_argument("--write", action="store_true", help="docs/results/<bundle>.md and .json")
+    parser.add_argument("--card", action="store_true", help="put short results into the card")
     return parser.parse_args()
 
 

@@ -135,7 +135,7 @@ def evaluate(
     reuse_freed_memory()
     runner = BundleRunner(bundle, device, batch_size, on_tiles)
     if controls:
-        outside += _controls(inside, seed)
+        outside += control_sets(inside, seed)
     outputs: dict[str, Outputs] = {}
     for tiles in (inside, *outside):
         outputs[tiles.name], note = runner.run(tiles)
@@ -210,7 +210,8 @@ def _check_names(ood: Mapping[str, DataLike], mpp: float | Mapping[str, float] |
         raise OodError(f"mpp is given for {sorted(unknown)[0]!r}, which is no set here")
 
 
-def _controls(inside: TileSet, seed: int) -> list[TileSet]:
+def control_sets(inside: TileSet, seed: int = 0) -> list[TileSet]:
+    """In-distribution tiles, at most 1,000 of them, each with its appearance changed."""
     sample = inside.sample(N_CONTROL, seed)
     assert sample.tiles is not None
     return [
