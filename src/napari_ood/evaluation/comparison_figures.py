@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_ood.errors import OodError
 from napari_ood.evaluation.comparison import SeedScores, t_interval
 from napari_ood.evaluation.figures import COLORS, DASHES, DPI, ID_COLOR, STYLE, require_matplotlib
-from napari_ood.evaluation.metrics import ood_auroc, roc_curve
+from napari_ood.evaluation.metrics import roc_curve
 from napari_ood.evaluation.selective import aurc, risk_coverage
 
 if TYPE_CHECKING:
@@ -73,15 +73,14 @@ def _roc(figure: Figure, scores: Scores, sets: Sequence[str]) -> None:
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes, name in zip(grid.flat, sets, strict=False):
         for i, (method, seeds) in enumerate(scores.items()):
-            pairs = [(s.inside, s.outside[name]) for s in seeds]
-            curves = [_roc_on_grid(*pair) for pair in pairs]
-            value = t_interval([ood_auroc(*pair) for pair in pairs]).mean
-            _curves(axes, GRID, curves, i, f"{value:.3f}  {method}")
+            curves = [_roc_on_grid(s.inside, s.outside[name]) for s in seeds]
+            _curves(axes, GRID, curves, i, method)
         axes.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8, zorder=0)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=name)
-        axes.legend(title="AUROC", loc="lower right", fontsize=7, alignment="left")
     for axes in list(grid.flat)[len(sets) :]:
         axes.set_visible(False)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=3)
     figure.supxlabel("in-distribution tiles flagged by H(p̄) (share)", fontsize=9)
     figure.supylabel("foreign tiles flagged (share)", fontsize=9)
 
