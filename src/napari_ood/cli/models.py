@@ -46,10 +46,11 @@ def _rows(entry: BundleEntry) -> list[tuple[str, str]]:
 
 def _card_rows(card: Card) -> list[tuple[str, str]]:
     scale = "any scale" if card.mpp is None else f"{card.mpp:g} µm/px"
+    whole = f"none: the whole image, resized to {card.tile_size} × {card.tile_size} px"
     return [
         ("about", card.description),
         ("classes", ", ".join(card.classes)),
-        ("tiles", f"{card.tile_size} px at {scale}"),
+        ("tiles", whole if card.whole_image else f"{card.tile_size} px at {scale}"),
         ("stain", card.stain),
         ("tissue", card.tissue),
         ("network", f"{card.architecture}, {card.n_heads} heads"),

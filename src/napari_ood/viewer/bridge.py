@@ -279,7 +279,8 @@ class Bridge:
                 overlay = ood_layers.overlay_of(layer)
                 layer.visible = overlay is state.overlay
                 if overlay is not None:
-                    layer.opacity = state.opacities[overlay]
+                    opacity = state.opacities[overlay]
+                    layer.opacity = ood_layers.overlay_opacity(result.maps, opacity)
 
     # ---------------------------------------------------------------- helpers
 

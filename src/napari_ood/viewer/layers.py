@@ -28,6 +28,9 @@ TRUTH_COLOR = "#000000"
 TRUTH_OUTLINE = 2
 """Width of the outlines around planted regions, in pixels of the truth."""
 
+TINT = 0.35
+"""Share of an overlay's opacity that it has where one tile covers the whole image."""
+
 TITLES = {
     Overlay.PREDICTION: "Prediction",
     Overlay.UNCERTAINTY: "Uncertainty",
@@ -67,8 +70,11 @@ def associated_layer_data(slide: Slide, key: str, pixels: np.ndarray) -> LayerDa
 
 
 def overlay_layer_data(maps: Maps, slide: Slide | None, name: str) -> list[LayerData]:
-    """Every overlay of a run, bottom first; only the last (OOD where there is one) is visible."""
-    shown = maps.overlays[-1]
+    """Every overlay of a run, bottom first; only the last (OOD where there is one) is visible.
+
+    None is on a whole image: one colour all over it shows less than the values in the dock.
+    """
+    shown = None if maps.whole_image else maps.overlays[-1]
     return [_overlay(maps, slide, name, o, visible=o is shown) for o in maps.overlays]
 
 
@@ -96,7 +102,7 @@ def _overlay(
     options: dict[str, Any] = {
         "name": f"{TITLES[overlay]} · {name}",
         "visible": visible,
-        "opacity": OPACITIES[overlay],
+        "opacity": overlay_opacity(maps, OPACITIES[overlay]),
         "blending": "translucent_no_depth",
         "metadata": {SLIDE_KEY: slide, MAPS_KEY: maps, OVERLAY_KEY: overlay},
         **_placed(map_placement(maps.grid, maps.mpp)),
@@ -115,6 +121,11 @@ def _overlay(
         "interpolation2d": "nearest",
     }
     return maps.array(overlay), options, "image"
+
+
+def overlay_opacity(maps: Maps, opacity: float) -> float:
+    """Opacity of an overlay's layer; over a whole image it only tints, or nothing else is seen."""
+    return opacity * TINT if maps.whole_image else opacity
 
 
 def _placed(placement: Placement) -> dict[str, Any]:

@@ -115,6 +115,8 @@ class Maps:
     grid : TileGrid
     mpp : (y, x) µm per level-0 pixel; None where images have no physical scale
     classes, colors : names and ``"#RRGGBB"`` per class
+    whole_image : whether the only tile is an image, or a region of it, as a whole
+    image_probabilities : [C] float32, of that image once it is done; None before, and on slides
     prediction : (rows, cols) uint16, class + 1, 0 where no tile
     probability : (rows, cols) float32, NaN where no tile
     scores : the same per overlay that has a colour scale
@@ -137,6 +139,8 @@ class Maps:
         self.shape = (grid.rows, grid.cols)
         self.classes = tuple(card.classes)
         self.colors = tuple(card.colors)
+        self.whole_image = card.whole_image
+        self.image_probabilities: Floats | None = None
         self._temperature = card.temperature
         self._reference = bundle.reference if bundle is not None else None
         self.scales: Mapping[Overlay, Scale] = MappingProxyType(_scales(card, self._reference))
@@ -195,6 +199,8 @@ class Maps:
         for overlay, scale in self.scales.items():
             self.scores[overlay][rows, cols] = self._score(scale.score, logits, features)
         self.prediction[rows, cols] = p.argmax(axis=1) + 1
+        if self.whole_image:
+            self.image_probabilities = p[0]
         self._dirty = True
 
     def _score(self, name: str, logits: Floats, features: Floats) -> Floats:

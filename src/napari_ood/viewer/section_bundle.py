@@ -98,10 +98,13 @@ class BundleSection(Section):
 
 def _facts(card: Card) -> list[str]:
     resolution = f"{card.mpp:.3g} µm/px" if card.mpp else "no physical scale"
+    tiles = f"{card.tile_size} px tiles at {resolution}"
+    if card.whole_image:
+        tiles = f"judges whole images, resized to {card.tile_size} × {card.tile_size} px"
     heads = f"{card.n_heads} heads" if card.n_heads > 1 else "1 head"
     return [
         *(text for text in (card.tissue, card.stain) if text),
-        f"{card.tile_size} px tiles at {resolution}",
+        tiles,
         heads,
     ]
 

@@ -33,16 +33,17 @@ WORDS = {
 }
 RAMPS = {**dict.fromkeys(FOREIGN, colors.OOD), Overlay.UNCERTAINTY: colors.UNCERTAINTY}
 QUESTIONS = {
-    Overlay.OOD: "Is this foreign to the model? Compared with the tiles it was trained on.",
+    Overlay.OOD: "Is this foreign to the model? Compared with the {noun}s it was trained on.",
     Overlay.APPEARANCE: "Is the stain, scanner, focus or scale foreign? Rescanning may mend it.",
     Overlay.TISSUE: "Is the tissue itself foreign, whatever its colour? A pathologist should look.",
     Overlay.UNCERTAINTY: "Will the model be wrong? How little its answer is settled.",
-    Overlay.PREDICTION: "What does the model say? The most probable class of each tile.",
+    Overlay.PREDICTION: "What does the model say? The most probable class of each {noun}.",
     None: "The slide alone.",
 }
-MARK = "Mark: 5 % of in-distribution tiles lie to its right."
+MARK = "Mark: 5 % of in-distribution {noun}s lie to its right."
 POINT = "Point at a tile to read its values."
 OPACITY_STEPS = 100
+IMAGE_ALONE = "The image alone. What the model says of it as a whole stands below."
 
 
 class ResultsSection(Section):
@@ -91,11 +92,12 @@ class ResultsSection(Section):
         if old is None or new.differs(old, "results", "slide", "overlay"):
             self._show_overlay(maps, new.overlay)
         if old is None or new.differs(old, "results", "slide", "progress", "phase"):
-            self.legend.show_counts(maps.classes, maps.colors, maps.counts().tolist())
+            self._show_classes(maps)
         if old is None or new.differs(old, "opacities", "overlay"):
             self._show_opacity(new)
-        if old is None or new.differs(old, "readout", "overlay"):
-            self._show_readout(new.readout, new.overlay)
+        changed = ("readout", "overlay", "results", "slide", "progress", "phase")
+        if old is None or new.differs(old, *changed):
+            self._show_readout(maps, new.readout, new.overlay)
 
     def _show_overlay(self, maps: Maps, overlay: Overlay | None) -> None:
         foreign = overlay in FOREIGN
@@ -108,14 +110,23 @@ class ResultsSection(Section):
                 if choice is not None:
                     buttons.button(choice).setEnabled(choice in maps.overlays)
         scale = maps.scales.get(overlay) if overlay in SCORED else None
-        self.question.setText(QUESTIONS[overlay])
+        alone = maps.whole_image and overlay is None
+        self.question.setText(IMAGE_ALONE if alone else QUESTIONS[overlay].format(noun=noun(maps)))
+        self.mark.setText(MARK.format(noun=noun(maps)))
         self.bar.setVisible(scale is not None)
         self.mark.setVisible(scale is not None and scale.threshold is not None)
-        self.legend.setVisible(overlay is Overlay.PREDICTION)
+        self.legend.setVisible(maps.whole_image or overlay is Overlay.PREDICTION)
         if scale is not None and overlay is not None:
             table, words = RAMPS[overlay].table(), WORDS[overlay]
             self.bar.set_scale(table, scale.low, scale.high, scale.threshold, words)
             self.bar.setToolTip(f"Score: {scale.score}")
+
+    def _show_classes(self, maps: Maps) -> None:
+        if maps.image_probabilities is not None:
+            p = maps.image_probabilities.tolist()
+            self.legend.show_probabilities(maps.classes, maps.colors, p)
+        elif not maps.whole_image:
+            self.legend.show_counts(maps.classes, maps.colors, maps.counts().tolist())
 
     def _show_opacity(self, state: State) -> None:
         self.opacity.setEnabled(state.overlay is not None)
@@ -123,20 +134,25 @@ class ResultsSection(Section):
             with signals_blocked(self.opacity):
                 self.opacity.setValue(round(state.opacities[state.overlay] * OPACITY_STEPS))
 
-    def _show_readout(self, readout: Readout | None, overlay: Overlay | None) -> None:
-        self.readout.setText(readout_text(readout) if readout else POINT)
+    def _show_readout(self, maps: Maps, readout: Readout | None, overlay: Overlay | None) -> None:
+        if maps.whole_image:  # there is one thing to read, wherever the cursor is
+            readout = maps.readout(0, 0)
+            text = image_text(maps, readout) if readout else ""
+        else:
+            text = readout_text(readout) if readout else POINT
+        self.readout.setText(text)
         self.bar.set_value(readout.value(overlay) if readout and overlay else None)
 
 
-def readout_text(readout: Readout) -> str:
-    """A tile's values in words."""
-    unsure = _than("less sure", readout.uncertainty_share)
+def readout_text(readout: Readout, kind: str = "tile") -> str:
+    """A tile's values in words; ``kind``: what it is compared with."""
+    unsure = _than("less sure", readout.uncertainty_share, kind)
     lines = [
         f"{readout.label} {100 * readout.probability:.0f} %",
         f"Uncertainty {readout.uncertainty:.3g}{unsure}",
     ]
     if readout.ood is not None:
-        lines.append(f"OOD {readout.ood:.3g}{_than('more foreign', readout.ood_share)}")
+        lines.append(f"OOD {readout.ood:.3g}{_than('more foreign', readout.ood_share, kind)}")
     if readout.kinds:
         kinds = " and ".join(kind.value for kind in readout.foreign) or "neither"
         values = ", ".join(f"{kind.value} {value:.3g}" for kind, value in readout.kinds.items())
@@ -144,7 +160,21 @@ def readout_text(readout: Readout) -> str:
     return "\n".join(lines)
 
 
-def _than(word: str, share: float | None) -> str:
+def image_text(maps: Maps, readout: Readout) -> str:
+    """A whole image's values in words, and which part of the image that is."""
+    y, x, h, w = maps.grid.region
+    text = readout_text(readout, noun(maps))
+    if (h, w) == maps.grid.shape:
+        return text
+    return f"Part of {w:,.0f} × {h:,.0f} px at {x:,.0f}, {y:,.0f}:\n{text}"
+
+
+def noun(maps: Maps) -> str:
+    """What the bundle judges, in words."""
+    return "image" if maps.whole_image else "tile"
+
+
+def _than(word: str, share: float | None, kind: str) -> str:
     if share is None:
         return ""
-    return f": {word} than {100 * share:.4g} % of in-distribution tiles"
+    return f": {word} than {100 * share:.4g} % of in-distribution {kind}s"

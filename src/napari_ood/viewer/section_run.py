@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from napari_ood.viewer.output import Output
     from napari_ood.viewer.state import State
 
-SCOPES = ((Scope.SLIDE, "Whole slide"), (Scope.VIEW, "Current view"), (Scope.SHAPE, "Shape"))
+WHOLE_SLIDE, WHOLE_IMAGE = "Whole slide", "Whole image"
+SCOPES = ((Scope.SLIDE, WHOLE_SLIDE), (Scope.VIEW, "Current view"), (Scope.SHAPE, "Shape"))
 DEVICES = {
     "auto": "Fastest device",
     "cpu": "Processor (CPU)",
@@ -27,10 +28,16 @@ DEVICES = {
     "mps": "Apple GPU",
 }
 FINISHED = "Finished"
+LOADING = "Loading the network…"
 SCOPE_HINTS = {
     Scope.SLIDE: "",
     Scope.VIEW: "Only what the window shows now.",
     Scope.SHAPE: "Only the bounding box of the selected shape in a Shapes layer.",
+}
+IMAGE_HINTS = {
+    Scope.SLIDE: "",
+    Scope.VIEW: "What the window shows now, as an image of its own.",
+    Scope.SHAPE: "The bounding box of the selected shape, as an image of its own.",
 }
 
 
@@ -98,6 +105,8 @@ class RunSection(Section):
         check = check_run(state.slide, state.bundle)
         blocked = check is not None and check.blocking
         self.scope.set_value(state.scope)
+        whole = judges_images(state)
+        self.scope.button(Scope.SLIDE).setText(WHOLE_IMAGE if whole else WHOLE_SLIDE)
         for widget in (self.scope, self.device, self.folder_button):
             widget.setEnabled(idle)
         self.run_button.setEnabled(idle and not blocked and run_title(state) != FINISHED)
@@ -121,7 +130,7 @@ class RunSection(Section):
         elif idle:
             text = state.outcome
         else:
-            text = progress_text(p)
+            text = LOADING if p is None and judges_images(state) else progress_text(p)
         self.speed.setText(text)
         self.speed.setVisible(bool(text))
 
@@ -143,6 +152,11 @@ def run_title(state: State) -> str:
     return FINISHED if is_shown(state) else "Show the result"
 
 
+def judges_images(state: State) -> bool:
+    """Whether the chosen bundle judges whole images, so that there is nothing to count."""
+    return state.bundle is not None and state.bundle.card.whole_image
+
+
 def is_shown(state: State) -> bool:
     """Whether the run that the dock names is finished and on screen."""
     maps, output = state.maps, state.output
@@ -151,7 +165,8 @@ def is_shown(state: State) -> bool:
 
 def where_text(state: State) -> str:
     """Where the run is written and whether it goes on from an earlier one."""
-    output, hint = state.output, SCOPE_HINTS[state.scope]
+    whole = judges_images(state)
+    output, hint = state.output, (IMAGE_HINTS if whole else SCOPE_HINTS)[state.scope]
     if output is None:
         return hint
     name = breakable(output.path.name)
@@ -160,7 +175,7 @@ def where_text(state: State) -> str:
     if is_shown(state):
         return f"Saved as {name} {_place(state, output)}."
     if output.complete:
-        return f"{name} is finished: {output.n_total:,} tiles."
+        return f"{name} is finished" + ("." if whole else f": {output.n_total:,} tiles.")
     if output.resumes:
         done = f"{output.n_done:,} of {output.n_total:,} tiles"
         return f"{name} has {done}: continues where it stopped."
@@ -169,7 +184,8 @@ def where_text(state: State) -> str:
 
 def _place(state: State, output: Output) -> str:
     beside = state.slide is not None and output.path.parent == state.slide.path.parent
-    return "beside the slide" if beside else f"in {breakable(str(output.path.parent))}"
+    what = "image" if judges_images(state) else "slide"
+    return f"beside the {what}" if beside else f"in {breakable(str(output.path.parent))}"
 
 
 def progress_text(progress: Progress | None) -> str:

@@ -107,16 +107,17 @@ class SlideSection(Section):
 
     def show_state(self, new: State, old: State | None) -> None:
         """Redraw what differs."""
-        if old is not None and not new.differs(old, "slide", "slides", "results"):
+        if old is not None and not new.differs(old, "slide", "slides", "results", "bundle"):
             return
         slide = new.slide
         moved = slide is None and new.maps is not None
         self._show_choice(new)
         self.empty_row.setVisible(slide is None and not moved)
         self.locate_button.setVisible(moved)
-        self.mpp_row.setVisible(slide is not None and slide.mpp is None)
+        scaled = new.bundle is None or new.bundle.card.mpp is not None
+        self.mpp_row.setVisible(slide is not None and slide.mpp is None and scaled)
         self.facts.setText(describe(slide) if slide else (MOVED if moved else EMPTY))
-        warning = "\n".join(warnings_of(slide)) if slide else ""
+        warning = "\n".join(warnings_of(slide, scaled)) if slide else ""
         self.warning.setText(warning)
         self.warning.setVisible(bool(warning))
         self._show_associated(slide)
@@ -177,8 +178,9 @@ def describe(slide: Slide) -> str:
     return "\n".join(lines)
 
 
-def warnings_of(slide: Slide) -> list[str]:
-    """Warnings of a slide in the words of the dock."""
+def warnings_of(slide: Slide, scaled: bool = True) -> list[str]:
+    """Warnings of a slide in the words of the dock; ``scaled``: the bundle needs its mpp."""
     if slide.mpp is None:
-        return [MPP_MISSING, *(w for w in slide.warnings if "--mpp" not in w)]
+        missing = [MPP_MISSING] if scaled else []
+        return missing + [w for w in slide.warnings if "--mpp" not in w]
     return list(slide.warnings)

@@ -239,7 +239,11 @@ class Session:
             return
         others = tuple(r for r in self.state.results if r.slide is not slide)
         overlay = self.state.overlay
-        if overlay not in maps.overlays:
+        if maps.whole_image:
+            # One colour all over an image says less than its values: off until somebody asks.
+            seen = any(r.maps.whole_image for r in self.state.results)
+            overlay = overlay if seen else None
+        elif overlay not in maps.overlays:
             overlay = maps.overlays[-1]
         self._update(results=(*others, Result(slide, maps)), overlay=overlay)
 
@@ -280,5 +284,7 @@ def _outcome(job: Job) -> str:
     done = f"{progress.n_done:,} of {progress.n_total:,} tiles" if progress else "no tiles"
     if job.run is not None and job.run.complete:
         seconds = f" in {progress.seconds:.1f} s" if progress else ""
+        if job.request.bundle.card.whole_image:
+            return f"Done{seconds}."
         return f"Done: {job.run.n_tiles:,} tiles{seconds}."
     return f"Stopped at {done}. Run goes on from there."

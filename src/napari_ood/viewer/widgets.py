@@ -261,6 +261,18 @@ class ClassLegend(QWidget):
             else:
                 number.setText(f"{counts[i]:,} tiles · {100 * counts[i] / total:.0f} %")
 
+    def show_probabilities(
+        self, names: Sequence[str], colors: Sequence[str], probabilities: Sequence[float]
+    ) -> None:
+        """Show the probability of each class, the most probable first."""
+        order = sorted(range(len(names)), key=lambda i: -probabilities[i])[: self.MAX_ROWS]
+        self._shown = ()
+        self._set_n_rows(len(order))
+        for (icon, name, number), i in zip(self._rows, order, strict=True):
+            icon.setPixmap(swatch(colors[i]))
+            name.setText(names[i])
+            number.setText(f"{100 * probabilities[i]:.0f} %")
+
     def _set_n_rows(self, n: int) -> None:
         while len(self._rows) > n:
             for label in self._rows.pop():
