@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_ood import OodError, SlideError, open_run
 from napari_ood.cli import main
@@ -120,6 +121,33 @@ def test_run_region_is_x_y_w_h(
     assert boxes[:, 1].max() + 64 >= 320 + 192
     assert run("run", slide, "--model", tiny_bundle.path, "--out", tmp_path) == 2
     assert "another" in capsys.readouterr().err
+
+
+def test_run_says_what_a_whole_image_is(
+    image_bundle: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "lesion.png"
+    pixels = np.random.default_rng(2).integers(60, 250, (90, 120, 3), np.uint8)
+    Image.fromarray(pixels).save(image)
+    command = ("run", image, "--model", image_bundle.path, "--out", tmp_path, "--device", "cpu")
+    assert run(*command, "--json") == 0
+    out, err = capsys.readouterr()
+    judged = json.loads(out)["image"]
+    stored = open_run(tmp_path / "lesion.ood.zarr")
+    p = dict(zip(stored.classes, stored.probabilities()[0], strict=True))
+    assert judged["probabilities"] == pytest.approx(p, abs=1e-4)
+    assert judged["prediction"] == max(p, key=lambda name: p[name])
+    ood = judged["scores"]["ood"]
+    assert ood["value"] == pytest.approx(stored.score("ood")[0], abs=1e-3)
+    familiar = image_bundle.reference.validation_scores(ood["score"])
+    assert ood["share_below"] == pytest.approx((familiar < ood["value"]).mean(), abs=0.03)
+    assert "µm" not in err and "mpp" not in err, "its scale does not matter"
+    assert run(*command) == 0
+    said = capsys.readouterr().out
+    assert f"{judged['prediction']} {100 * max(p.values()):.0f} %" in said
+    assert "more foreign than" in said
+    assert run(*command, "--stride", "4") == 2
+    assert "judges an image as a whole" in capsys.readouterr().err
 
 
 def test_a_slide_that_fails_does_not_stop_the_others(
