@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_open(commands)
     _add_evaluate(commands)
+    _add_compare(commands)
     _add_models(commands)
     _add_train(commands)
     _add_demo(commands)
@@ -139,6 +140,86 @@ def _add_evaluate(commands: argparse._SubParsersAction[_Parser]) -> None:
     add("--seed", metavar="S", type=_count, default=0, help="of resamples and controls")
     add("--json", metavar="FILE", type=Path, help="every number, as JSON; - for stdout")
     add("--figures", metavar="DIR", type=Path, help="ROC, histograms, risk–coverage as PNG")
+
+
+def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
+    compare = _command(
+        commands,
+        "compare",
+        "compare:compare",
+        "single network, MC-dropout, ensemble and M-heads on the same tiles, over seeds; "
+        "the same command again goes on where it stopped",
+    )
+    compare.epilog = (
+        "Tests in distribution are on DATA's split test, else valid, else on a third of it. --out "
+        "gets compare.md, compare.json and figures; its folder networks holds every network, so "
+        "that sets, methods and seeds can be added later."
+    )
+    add = compare.add_argument
+    add("data", metavar="DATA", type=Path, help="labelled images, as train takes them")
+    add(
+        "--ood",
+        metavar="NAME=DATA",
+        type=_named_path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="foreign images, as many sets as you like",
+    )
+    add("--out", metavar="DIR", type=Path, required=True, help="for tables, figures, networks")
+    add(
+        "--methods",
+        metavar="A,B",
+        default="single,mcdropout,ensemble,mheads",
+        help="of single, mcdropout, ensemble, mheads[:LOSS][@HEAD_DEPTH][+bootstrap], such as "
+        "mheads:annealed@2 (default: %(default)s)",
+    )
+    add("--seeds", metavar="N", type=_positive_int, default=5, help="(default: %(default)s)")
+    add(
+        "--members",
+        metavar="M",
+        type=_positive_int,
+        default=10,
+        help="networks of the ensemble, heads of mheads (default: %(default)s)",
+    )
+    add(
+        "--samples",
+        metavar="S",
+        type=_positive_int,
+        default=20,
+        help="passes of mcdropout (default: %(default)s)",
+    )
+    add("--dropout", metavar="RATE", type=_positive_float, default=0.1, help="of mcdropout")
+    add("--arch", metavar="NAME", default="mheads_densenet", help="(default: %(default)s)")
+    add(
+        "--head-depth",
+        metavar="N",
+        type=_whole_number,
+        default=2,
+        help="trunk units that each head of mheads has for itself (default: %(default)s)",
+    )
+    add(
+        "--loss",
+        choices=("mean", "wta_batch", "wta_sample", "annealed"),
+        default="wta_batch",
+        help="of mheads; wta_batch is the paper's (default)",
+    )
+    add("--epsilon", metavar="E", type=float, default=0.05, help="as train takes it")
+    add("--epochs", metavar="N", type=_positive_int, default=15, help="(default: %(default)s)")
+    add("--batch-size", metavar="N", type=_positive_int, default=64, help="(default: %(default)s)")
+    add("--lr", metavar="RATE", type=_positive_float, default=2e-3, help="(default: %(default)s)")
+    add("--tile", metavar="PX", type=_positive_int, default=96, help="(default: %(default)s)")
+    add("--crop", metavar="PX", type=_whole_number, default=0, help="train on crops of this side")
+    add("--mpp", metavar="UM", type=_positive_float, help="µm per pixel of the tiles")
+    add("--group", metavar="COLUMN", help="slide or patient, never cut (default: group)")
+    add("--augment", choices=("he", "photo"), default="he", help="(default: %(default)s)")
+    add(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="of training, the same for all networks (default: %(default)s)",
+    )
+    add("--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU")
 
 
 def _add_models(commands: argparse._SubParsersAction[_Parser]) -> None:
