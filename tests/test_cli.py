@@ -409,7 +409,7 @@ def test_clock() -> None:
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("info", "run", "open", "models", "demo", "doctor"):
+    for command in ("info", "run", "open", "models", "train", "evaluate", "demo", "doctor"):
         with pytest.raises(SystemExit) as stop:
             build_parser().parse_args([command, "--help"])
         assert stop.value.code == 0

@@ -126,7 +126,7 @@ def test_what_exists_is_not_overwritten(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
-def test_ctrl_c_keeps_the_last_epoch_and_resume_ends_where_no_interruption_would(
+def test_ctrl_c_keeps_the_last_epoch_and_resume_goes_on_from_it(
     tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Enough epochs that the signal, sent after the first, comes before the last.

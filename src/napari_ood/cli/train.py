@@ -115,7 +115,7 @@ def sentence(summary: dict[str, Any]) -> str:
     pairs = [agreement[i][j] for i in range(m) for j in range(i)]
     agree = f", two heads agree on {sum(pairs) / len(pairs):.1%} of them" if pairs else ""
     return (
-        f"{summary['bundle']}: held-out accuracy {held['accuracy']:.4f}, AUROC "
+        f"{summary['bundle']}: calibrated held-out accuracy {held['accuracy']:.4f}, AUROC "
         f"{held['auroc']:.4f}, NLL {held['nll']:.4f}, ECE {held['ece']:.4f} on {held['n']:,} "
         f"tiles, after {clock(summary['seconds'])} on {summary['device']}; "
         f"report: {summary['report']}\n"

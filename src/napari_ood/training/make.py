@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import platform
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_ood import __version__
 from napari_ood.errors import TrainingCancelled, TrainingError
-from napari_ood.evaluation.metrics import (
-    expected_calibration_error,
-    mean_auroc,
-    negative_log_likelihood,
-)
 from napari_ood.models import Bundle, Card, load_bundle, resolve_device, save_bundle
-from napari_ood.scores import mean_probability
 from napari_ood.training.checkpoint import checkpoint_file
 from napari_ood.training.config import BlockSpecs, TrainConfig
 from napari_ood.training.cutting import Change
@@ -38,6 +28,7 @@ from napari_ood.training.layers import default_blocks
 from napari_ood.training.loop import OnProgress, Trained, run_network, train
 from napari_ood.training.report import read_report, write_report
 from napari_ood.training.request import Request, check_place, write_identity
+from napari_ood.training.summary import describe_data, finite, quality, versions
 
 MIN_TILE, MAX_TILE = 8, 2048
 """What a card can say."""
@@ -223,10 +214,10 @@ def _save(
         "classes": list(tiles.train.classes),
         "n_train": len(tiles.train),
         "n_val": len(tiles.held),
-        "held_out": _quality(logits, tiles.held.labels, trained.temperature),
+        "held_out": quality(logits, tiles.held.labels, trained.temperature),
         "temperature": trained.temperature,
         "usage": trained.usage.as_dict(),
-        "history": [_finite(dataclasses.asdict(record)) for record in trained.history],
+        "history": [finite(dataclasses.asdict(record)) for record in trained.history],
         "lr_range": trained.lr_range.as_dict() if trained.lr_range else None,
         "learning_rate": trained.learning_rate,
         "precision": trained.precision,
@@ -236,8 +227,8 @@ def _save(
         "tile": request.tile,
         "mpp": request.mpp,
         "config": config.as_dict(),
-        "data": _data(tiles),
-        "versions": _versions(),
+        "data": describe_data(tiles.train, tiles.held),
+        "versions": versions(),
         "warnings": notices,
     }
     card = dataclasses.replace(_card(request, name, trained, summary), field=tiles.field)
@@ -245,19 +236,6 @@ def _save(
     summary = {"bundle": str(bundle.path), "report": str(request.report), **summary}
     write_report(request.report, summary, trained)
     return Made(bundle, summary)
-
-
-def _quality(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
-) -> dict[str, Any]:
-    p = mean_probability(logits, temperature)
-    return {
-        "n": len(labels),
-        "accuracy": float((p.argmax(axis=1) == labels).mean()),
-        "auroc": float(mean_auroc(p, labels)),
-        "nll": float(negative_log_likelihood(p, labels)),
-        "ece": float(expected_calibration_error(p, labels)),
-    }
 
 
 def _card(request: Request, name: str, trained: Trained, summary: dict[str, Any]) -> Card:
@@ -286,33 +264,3 @@ def _card(request: Request, name: str, trained: Trained, summary: dict[str, Any]
         results={"held_out": summary["held_out"]},
         training={"made_by": "napari-ood train", **kept},
     )
-
-
-def _data(tiles: _Tiles) -> dict[str, Any]:
-    """Images per class and side, and the sha256 of each side's list of files, joined."""
-    sides = {"train": tiles.train, "held_out": tiles.held}
-    counts = {
-        side: {name: int((data.labels == i).sum()) for i, name in enumerate(data.classes)}
-        for side, data in sides.items()
-    }
-    both = {side: data.summary() for side, data in sides.items()}
-    return {
-        **counts,
-        "n_groups": {side: s["n_groups"] for side, s in both.items()},
-        "files_sha256": {side: s["files_sha256"] for side, s in both.items()},
-    }
-
-
-def _versions() -> dict[str, str]:
-    libraries = ("torch", "torchvision", "timm", "numpy", "pillow")
-    return {
-        "napari-ood": __version__,
-        "python": platform.python_version(),
-        **{library: version(library) for library in libraries},
-    }
-
-
-def _finite(record: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN."""
-    bad = {k for k, v in record.items() if isinstance(v, float) and not math.isfinite(v)}
-    return {k: None if k in bad else v for k, v in record.items()}

@@ -62,6 +62,8 @@ def _markdown(summary: dict[str, Any]) -> str:
         "NLL and ECE are of the calibrated mean over heads. These tiles chose the epoch and the "
         "temperature, so the numbers are somewhat too good; use `napari-ood evaluate` on others.",
         "## Epochs",
+        "Before calibration (temperature 1). With several heads the temperature changes how much "
+        "each one weighs in their mean, so calibrated accuracy can differ from these.",
         "![](history.png)",
         _table(
             ("epoch", "stage", "loss", "held-out NLL", "accuracy", "learning rate"),
