@@ -79,7 +79,7 @@ def main() -> None:
     if options.write:
         _write(bundle.name, text, evaluation, baseline)
     if options.card:
-        _write_card(bundle, evaluation)
+        _write_card(bundle, f"{key}_{_split(dataset)}", evaluation)
 
 
 def _own_dataset(card: Card, data: Path) -> tuple[str, TileDataset]:
@@ -92,6 +92,10 @@ def _own_dataset(card: Card, data: Path) -> tuple[str, TileDataset]:
     raise SystemExit(f"no dataset in {data} has only classes of {card.name}: {card.classes}")
 
 
+def _split(dataset: TileDataset) -> str:
+    return "test" if "test" in dataset.splits else "valid"
+
+
 def _foreign(card: Card, data: Path, own: str) -> Iterator[tuple[str, ForeignTiles]]:
     """Foreign sets: those of the manifest, and held-out tiles of the other datasets by class."""
     yield from read_manifest(data / "ood" / "manifest.csv", card.tile_size, card.mpp).items()
@@ -100,7 +104,7 @@ def _foreign(card: Card, data: Path, own: str) -> Iterator[tuple[str, ForeignTil
         if key == own or not table.is_file():
             continue
         dataset = read_dataset(table, card.tile_size)
-        held = dataset.split("test" if "test" in dataset.splits else "valid")
+        held = dataset.split(_split(dataset))
         tiles = held.read()
         for label, name in enumerate(held.classes):
             rows = held.labels == label
@@ -236,7 +240,7 @@ def _write(name: str, text: str, evaluation: Evaluation, baseline: list[Row]) ->
     )
 
 
-def _write_card(bundle: Bundle, evaluation: Evaluation) -> None:
+def _write_card(bundle: Bundle, inside: str, evaluation: Evaluation) -> None:
     """Put the quality and the rows of the default scores, rounded, into the bundle's card."""
     quality = evaluation.quality
 
@@ -249,10 +253,11 @@ def _write_card(bundle: Bundle, evaluation: Evaluation) -> None:
 
     names = ("n", "accuracy", "auroc", "ece", "nll")
     results = {
-        "in_distribution": {name: _rounded(getattr(quality, name)) for name in names},
-        "flagged_in_distribution": {k: _rounded(v) for k, v in evaluation.flagged["id"].items()},
-        "foreign": {role: of(score) for role, score in evaluation.default_scores.items()},
+        inside: {name: _rounded(getattr(quality, name)) for name in names},
+        f"flagged_on_{inside}": {k: _rounded(v) for k, v in evaluation.flagged["id"].items()},
     }
+    for role, score in evaluation.default_scores.items():
+        results[f"{role}_against_{inside}"] = of(score)
     config = dataclasses.replace(bundle.card, results=results).to_config()
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
     (bundle.path / CONFIG).write_text(text + "\n", "utf-8")

@@ -105,6 +105,14 @@ def test_bad_arguments_are_one_line(
     assert err.count("\n") == 1
 
 
+def test_a_file_that_cannot_be_written_is_named(
+    tiny_bundle: Bundle, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = ("--id", data / "known", "--bootstrap", 0, "--device", "cpu")
+    assert run("evaluate", tiny_bundle.path, *known, "--json", tmp_path) == 2
+    assert f"{tmp_path} cannot be written: Is a directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("pair", ["noise", "=noise", "noise="])
 def test_a_set_needs_a_name(pair: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +53,14 @@ def evaluate(args: Namespace) -> int:
     else:
         print("\n".join(summary(evaluation)))
         if args.json is not None:
-            args.json.write_text(record + "\n", "utf-8")
+            with _told(args.json):
+                args.json.write_text(record + "\n", "utf-8")
     if args.figures is not None:
         from napari_ood.evaluation.figures import write_figures
 
-        for path in write_figures(evaluation, args.figures):
+        with _told(args.figures):
+            written = write_figures(evaluation, args.figures)
+        for path in written:
             complain(f"wrote {path}")
     _tell_the_rest(evaluation, args)
     return 0
@@ -88,6 +93,15 @@ def summary(evaluation: Evaluation) -> list[str]:
             "in-distribution tiles are kept. flagged: share above the bundle's own threshold.",
         ]
     return lines
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into an error with the file's name."""
+    try:
+        yield
+    except OSError as error:
+        raise OodError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _check_outputs(args: Namespace) -> None:
