@@ -173,3 +173,37 @@ def test_reinitialising_changes_every_matrix():
     before = {name: p.clone() for name, p in chain.named_parameters()}
     reinitialise(chain)
     assert all(not torch.equal(p, before[name]) for name, p in chain.named_parameters())
+
+
+def test_tiles_are_resized_inside_the_network_and_the_card_says_so(tmp_path):
+    torch.manual_seed(0)
+    blocks = [BlockSpec("early", "bn1", "mean_std")]
+    plain = MultiHeadNet("timm:tf_efficientnet_lite0", blocks, 2, tile_size=96).eval()
+    model = MultiHeadNet(
+        "timm:tf_efficientnet_lite0", blocks, 2, tile_size=64, input_size=96
+    ).eval()
+    model.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    enlarged = torch.nn.functional.interpolate(x, size=(96, 96), mode="bilinear")
+    with torch.no_grad():
+        for a, b in zip(model(x), plain(enlarged), strict=True):
+            torch.testing.assert_close(a, b)
+        assert model.resized(x[..., :32, :32]).shape[-1] == 48  # a crop, in proportion
+        for a, b in zip(prepare_for_inference(model)(x), model(x), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+    card = Card(
+        name="enlarged",
+        classes=("a", "b"),
+        architecture=model.architecture,
+        tile_size=64,
+        mpp=1.0,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        n_heads=2,
+        blocks=model.blocks,
+        scores={"uncertainty": "entropy", "ood": "mahalanobis@early"},
+    )
+    bundle = save_bundle(tmp_path / "enlarged", model, card)
+    assert bundle.card.input_size == 96 and bundle.card.tile_size == 64
+    assert bundle.card.to_config()["transform"][0]["arguments"] == {"size": 96}
+    assert bundle.trained_network().input_size == 96

@@ -125,6 +125,7 @@ class Bundle:
             card.head_width,
             card.tile_size,
             head_blocks=card.head_blocks,
+            input_size=card.input_size,
         )
         if net.blocks != card.blocks:
             raise BundleError(
@@ -232,6 +233,7 @@ def describe(card: Card, net: MultiHeadNet) -> Card:
         head_depth=net.head_depth,
         head_width=net.head_width,
         head_blocks=net.head_blocks,
+        input_size=net.input_size,
     )
 
 

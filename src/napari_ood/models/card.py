@@ -31,6 +31,9 @@ MAX_CONFIG_BYTES = 1 << 20
 FIELDS = ("tile", "image")
 """What a tile shows: a part of the image at the bundle's mpp, or the image as a whole."""
 
+MIN_SIDE, MAX_SIDE = 8, 2048
+"""Of tiles, in px; the schema says the same."""
+
 MAX_HEAD_WEIGHTS = 1 << 29
 """Bounds what a card can make us allocate; far above any sensible set of heads."""
 
@@ -74,6 +77,7 @@ class Card:
     mean, std : per channel, of RGB scaled to 0…1
     n_heads, head_depth, head_width : M heads with ``head_depth`` hidden layers of ``head_width``
     head_blocks : how many of the trunk's last units every head has for itself
+    input_size : side in px to which the network resizes tiles; None or ``tile_size``: it does not
     blocks : which columns of the features come from which layer
     scores : the default score names, keys ``uncertainty`` and ``ood``, and, where the bundle tells
         the two kinds of foreign apart, ``appearance`` and ``tissue``
@@ -96,6 +100,7 @@ class Card:
     head_depth: int = 0
     head_width: int = 128
     head_blocks: int = 0
+    input_size: int | None = None
     field: str = FIELDS[0]
     temperature: float = 1.0
     colors: tuple[str, ...] = ()
@@ -150,6 +155,7 @@ class Card:
     def to_config(self) -> dict[str, Any]:
         """Return the JSON object that ``from_config`` reads back."""
         size, (mean, std) = self.tile_size, (list(self.mean), list(self.std))
+        seen = self.input_size or size
         penultimate = next((b for b in self.blocks if b.layer == "penultimate"), self.blocks[-1])
         return {
             "spec_version": "1.0",
@@ -160,12 +166,12 @@ class Card:
             "spacing_um_px": self.mpp,
             "class_names": list(self.classes),
             "transform": [
-                {"name": "Resize", "arguments": {"size": size}},
+                {"name": "Resize", "arguments": {"size": seen}},
                 {"name": "ToTensor"},
                 {"name": "Normalize", "arguments": {"mean": mean, "std": std}},
             ],
             "pretrained_cfg": {
-                "input_size": [3, size, size],
+                "input_size": [3, seen, seen],
                 "num_classes": self.n_classes,
                 "mean": mean,
                 "std": std,
@@ -210,7 +216,7 @@ class Card:
         _check_version(config, source)
         _check_schema(config, source)
         ours = config["napari_ood"]
-        mean, std = _normalisation(config["transform"], config["patch_size_pixels"], source)
+        mean, std, seen = _transform(config["transform"], config["patch_size_pixels"], source)
         texts = ("description", "stain", "tissue", "training_data", "licence", "intended_use")
         card = cls(
             name=ours["name"],
@@ -224,6 +230,7 @@ class Card:
             head_depth=ours.get("head_depth", 0),
             head_width=ours.get("head_width", 128),
             head_blocks=ours.get("head_blocks", 0),
+            input_size=seen,
             field=ours.get("field", FIELDS[0]),
             blocks=tuple(FeatureBlock(**block) for block in ours["blocks"]),
             scores=dict(ours["scores"]),
@@ -308,20 +315,31 @@ def _triple(values: Any, name: str, source: str) -> tuple[float, float, float]:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def _normalisation(
+def _transform(
     transform: list[dict[str, Any]], tile: int, source: str
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+) -> tuple[tuple[float, float, float], tuple[float, float, float], int]:
+    """Mean, standard deviation and the size that tiles are resized to."""
+    mean, std, seen = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), tile
     for step in transform:
         arguments = step.get("arguments", {})
-        if step["name"] == "Resize" and arguments.get("size") not in (tile, [tile, tile]):
-            raise BundleError(f"{source}: transform Resize differs from patch_size_pixels {tile}")
+        if step["name"] == "Resize":
+            seen = _side(arguments.get("size"), source)
         if step["name"] == "Normalize":
             mean = _triple(arguments.get("mean"), "mean", source)
             std = _triple(arguments.get("std"), "std", source)
     if min(std) <= 0:
         raise BundleError(f"{source}: transform Normalize needs a positive 'std'")
-    return mean, std
+    return mean, std, seen
+
+
+def _side(size: Any, source: str) -> int:
+    sides = size if isinstance(size, list) else [size]
+    good = all(isinstance(side, int) and MIN_SIDE <= side <= MAX_SIDE for side in sides)
+    if not good or len(set(sides)) != 1:
+        raise BundleError(
+            f"{source}: transform Resize needs one 'size' of {MIN_SIDE} to {MAX_SIDE} px"
+        )
+    return int(sides[0])
 
 
 def _cross_check(card: Card, config: dict[str, Any], source: str) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from napari_ood.errors import BundleError
 from napari_ood.models.card import FeatureBlock
@@ -113,6 +114,10 @@ class MultiHeadNet(nn.Module):
         Hidden layers per head and their width; 0 hidden layers = linear heads.
     tile_size : int
         Side of the tiles in px.
+    input_size : int, optional
+        Side in px to which the network resizes tiles (bilinear) before its trunk sees them; the
+        tile size by default. Trunks that learned on large photographs see small cells better when
+        tiles are enlarged, at a cost that grows with the square.
     dropout : float
         On the penultimate features, in training only.
     pretrained : bool
@@ -140,14 +145,15 @@ class MultiHeadNet(nn.Module):
         dropout: float = 0.0,
         pretrained: bool = False,
         head_blocks: int = 0,
+        input_size: int | None = None,
     ) -> None:
         super().__init__()
         self.architecture = resolve_architecture(architecture)
-        self.tile_size = tile_size
+        self.tile_size, self.input_size = tile_size, input_size or tile_size
         self.n_heads, self.n_classes = n_heads, n_classes
         self.head_depth, self.head_width = head_depth, head_width
         self.head_blocks = head_blocks
-        self.trunk = build_trunk(self.architecture, tile_size, pretrained)
+        self.trunk = build_trunk(self.architecture, self.input_size, pretrained)
         self._channels_at_end = positions_last(self.trunk)
         self.tails = nn.ModuleList()
         if head_blocks:
@@ -224,7 +230,7 @@ class MultiHeadNet(nn.Module):
 
     def _split_heads_off(self, new: bool) -> None:
         self.trunk.eval()
-        x = torch.randn(2, 3, self.tile_size, self.tile_size)
+        x = torch.randn(2, 3, self.input_size, self.input_size)
         try:
             shared, tail = split_trunk(self.trunk, self.head_blocks, x)
         except (RuntimeError, AssertionError) as error:
@@ -235,9 +241,17 @@ class MultiHeadNet(nn.Module):
             for own in list(self.tails)[1:]:
                 reinitialise(own)
 
+    def resized(self, x: Tensor) -> Tensor:
+        """Return tiles ``[B, 3, t, t]`` as the trunk sees them; parts of tiles in proportion."""
+        if self.input_size == self.tile_size:
+            return x
+        scale = self.input_size / self.tile_size
+        size = [max(1, round(side * scale)) for side in x.shape[-2:]]
+        return interpolate(x, size=size, mode="bilinear", antialias=scale < 1)
+
     def _vectors(self, x: Tensor) -> Tensor:
         """What the heads' layers read: ``[B, D]``, or ``[B, M, D]`` where heads split earlier."""
-        shared: Tensor = self.trunk(x)
+        shared: Tensor = self.trunk(self.resized(x))
         if not len(self.tails):
             return shared
         return torch.stack([tail(shared) for tail in self.tails], dim=1)
@@ -275,7 +289,8 @@ class MultiHeadNet(nn.Module):
 
     def _wrong_size(self, error: Exception) -> BundleError:
         reason = str(error).splitlines()[0]
-        return BundleError(f"{self.architecture} does not take {self.tile_size} px tiles: {reason}")
+        size = self.input_size
+        return BundleError(f"{self.architecture} does not take {size} px tiles: {reason}")
 
 
 class _Tap:

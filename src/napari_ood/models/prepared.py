@@ -63,8 +63,9 @@ def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
     tapped = {spec.layer for spec in net.specs}
     x = _example(plain)
     with torch.no_grad():
-        shared = plain.trunk(x)
-    n_fused = fuse_batch_norms(fused.trunk, tapped, x)
+        seen = plain.resized(x)
+        shared = plain.trunk(seen)
+    n_fused = fuse_batch_norms(fused.trunk, tapped, seen)
     n_fused += sum(fuse_batch_norms(tail, tapped, shared) for tail in fused.tails)
     if not n_fused:
         return plain

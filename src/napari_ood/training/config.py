@@ -21,7 +21,7 @@ _CHOICES = {
 _LEAST = {
     "n_heads": 1, "head_blocks": 0, "head_depth": 0, "head_width": 1, "batch_size": 1, "epochs": 1,
     "head_epochs": 0, "cycles": 1, "cycle_epochs": 0, "cycle_mult": 1, "freeze": 0, "patience": 1,
-    "crop": 0, "augment": 0, "mixup": 0, "weight_decay": 0,
+    "crop": 0, "input_size": 0, "augment": 0, "mixup": 0, "weight_decay": 0,
 }  # fmt: skip
 _SHARES = ("epsilon", "random_winner", "dropout", "label_smoothing", "warmup", "ema")
 
@@ -35,6 +35,7 @@ class TrainConfig:
     architecture : trunk by name, ``timm:…`` or ``torchvision:…``
     blocks : (name, layer, pool) of each feature block that the network returns
     pretrained : start the trunk from its library's published weights (downloads them)
+    input_size : side in px to which the network enlarges or shrinks tiles; 0 = as they are
     mean_std : mean and standard deviation, per channel of RGB in 0…1, with which tiles are fed;
         None = those of the training tiles. A pretrained trunk wants the ones it was trained with
     n_heads, head_blocks, head_depth, head_width : M heads, each with so many of the trunk's last
@@ -79,6 +80,7 @@ class TrainConfig:
     architecture: str = "timm:resnet18"
     blocks: BlockSpecs = (("penultimate", "penultimate", "mean"),)
     pretrained: bool = False
+    input_size: int = 0
     mean_std: MeanStd | None = None
     n_heads: int = 10
     head_blocks: int = 0

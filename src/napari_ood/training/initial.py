@@ -73,6 +73,7 @@ def _build(
         dropout=config.dropout,
         pretrained=pretrained,
         head_blocks=config.head_blocks,
+        input_size=config.input_size or None,
     )
 
 

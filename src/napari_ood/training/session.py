@@ -297,6 +297,7 @@ def new_network(config: TrainConfig, images: Tiles, labels: Labels) -> MultiHead
         dropout=config.dropout,
         pretrained=config.pretrained,
         head_blocks=config.head_blocks,
+        input_size=config.input_size or None,
     )
 
 

@@ -1,0 +1,70 @@
+"""What the recipes of the shipped bundles share: train on one split, then write the whole card."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_ood.models import Bundle, save_bundle
+from napari_ood.training.config import EpochRecord, TrainProgress
+from napari_ood.training.make import make_bundle
+from napari_ood.training.request import Request
+
+
+def options(
+    description: str, more: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+) -> argparse.Namespace:
+    """Command line of a recipe; ``more`` adds what only one recipe has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv")
+    parser.add_argument("--out", type=Path, required=True, help="bundle folder to write")
+    parser.add_argument("--epochs", type=int, help="fewer, for a trial run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch")
+    more(parser)
+    return parser.parse_args()
+
+
+def rows_of_split(
+    table: Path, split: str, out: Path, keep: Callable[[dict[str, str]], bool] = lambda row: True
+) -> Path:
+    """Write the rows of one split as a table of its own, without the column ``split``.
+
+    The other splits are never opened: they are test sets.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == split and keep(row)]
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["path", "label"], extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({**row, "path": (table.parent / row["path"]).resolve()})
+    return out
+
+
+def train_bundle(
+    request: Request, words: Mapping[str, Any], log: Path, resume: bool = False
+) -> Bundle:
+    """Train as requested, then write the card's words; ``log`` gets one JSON line per epoch."""
+
+    def report(progress: TrainProgress) -> None:
+        if progress.record is not None:
+            print(json.dumps(_short(progress.record)), flush=True)
+
+    made = make_bundle(request, report, lambda text: print(text, file=sys.stderr), resume=resume)
+    log.write_text("".join(json.dumps(r) + "\n" for r in made.summary["history"]), "utf-8")
+    bundle = made.bundle
+    card = dataclasses.replace(bundle.card, **words)
+    return save_bundle(request.out, bundle.trained_network(), card, bundle.reference)
+
+
+def _short(record: EpochRecord) -> dict[str, Any]:
+    values = dataclasses.asdict(record)
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
