@@ -69,7 +69,12 @@ def _feature_scores(card: Card) -> Iterable[str]:
     together = [early[:n] for n in range(2, len(early) + 1)] + [blocks]
     chosen = [part.blocks for name in card.scores.values() for part in _leaves(name) if part.blocks]
     groups = ["+".join(group) for group in [*([b] for b in blocks), *together, *chosen]]
-    return [f"{method}@{group}" for method in FEATURE_SCORES for group in dict.fromkeys(groups)]
+    return [
+        f"{method}@{group}"
+        for method in FEATURE_SCORES
+        for group in dict.fromkeys(groups)
+        if method != "multilayer" or "+" in group  # of one layer it is Mahalanobis
+    ]
 
 
 def _leaves(name: str) -> list[ScoreSpec]:
