@@ -43,7 +43,8 @@ class NetworkPlan:
 
     def key(self, data: Mapping[str, str]) -> str:
         """Digest of all that the trained weights depend on; ``data``: digests of the tiles."""
-        config = {k: v for k, v in self.config.as_dict().items() if k != "device"}
+        # Without what is off, so that a setting that is added later, and off, changes no key.
+        config = {k: v for k, v in self.config.as_dict().items() if v and k != "device"}
         known = {"config": config, "inner_dropout": self.inner_dropout, "data": dict(data)}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:20]
 
