@@ -11,7 +11,7 @@ from PIL import Image
 
 from napari_ood.errors import OodError
 from napari_ood.training import check_trainable, read_dataset, split_dataset
-from napari_ood.training.cutting import Change
+from napari_ood.training.cutting import Change, resize_whole
 from napari_ood.training.split import random_split
 
 RNG = np.random.default_rng(0)
@@ -172,6 +172,18 @@ def test_a_known_mpp_scales_and_cuts_around_the_centre(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.tiles[2], whole[16:48, 16:48])
     with pytest.raises(OodError, match="'0,5', no positive number"):
         read_dataset(table(tmp_path, 'path,mpp\nlarge.png,"0,5"\n')).read(32, 1.0)
+
+
+def test_a_share_of_resampled_tiles_can_stay_as_the_engine_makes_them(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.jpg", (96, 64), quality=90) for i in range(8)]
+    dataset = read_dataset(tmp_path)
+    plain = [resize_whole(Image.open(path), 32) for path in paths]
+    untouched = []
+    for share in (0.0, 0.5, 1.0):
+        tiles = dataset.read_tiles(32, recompress=share).tiles
+        untouched.append([np.array_equal(a, b) for a, b in zip(plain, tiles, strict=True)])
+    assert [sum(same) for same in untouched] == [8, 4, 0]
+    assert untouched[1] == [True, False] * 4, "evenly over the files"
 
 
 def test_what_is_resampled_from_a_jpeg_is_compressed_again(tmp_path: Path) -> None:

@@ -93,7 +93,9 @@ class TileDataset:
         """Read all images as tiles, [N, tile, tile, 3] uint8; see ``read_tiles``."""
         return self.read_tiles(tile, mpp).tiles
 
-    def read_tiles(self, tile: int | None = None, mpp: float | None = None) -> ReadTiles:
+    def read_tiles(
+        self, tile: int | None = None, mpp: float | None = None, recompress: float = 1.0
+    ) -> ReadTiles:
         """Read all images as tiles, and tell what was done to each.
 
         - An image whose mpp is known (column ``mpp``), while ``mpp`` says what is wanted, is
@@ -109,6 +111,7 @@ class TileDataset:
         ----------
         tile : side of the tiles in px
         mpp : µm/px that tiles shall have
+        recompress : share of the resampled tiles that are compressed again
 
         Raises
         ------
@@ -118,7 +121,8 @@ class TileDataset:
         side = tile if tile is not None else self.tile
         if side is None:
             raise OodError("say how large the tiles shall be, in px")
-        return decode(self.paths, side, self._scales(mpp if mpp is not None else self.mpp))
+        scales = self._scales(mpp if mpp is not None else self.mpp)
+        return decode(self.paths, side, scales, recompress)
 
     def summary(self) -> dict[str, Any]:
         """Counts per class and split, number of groups, and the sha256 of the list of files.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +53,10 @@ class ReadTiles:
 
 
 def decode(
-    paths: Sequence[Path], tile: int, scales: Sequence[float | None] | None = None
+    paths: Sequence[Path],
+    tile: int,
+    scales: Sequence[float | None] | None = None,
+    recompress: float = 1.0,
 ) -> ReadTiles:
     """Read images as tiles.
 
@@ -61,6 +65,8 @@ def decode(
     paths : image files
     tile : side of the tiles in px
     scales : per file its mpp over the wanted mpp, None where unknown
+    recompress : share of the tiles resampled out of a JPEG that are compressed again; taken evenly
+        over the files, and the same ones each time
 
     Raises
     ------
@@ -77,7 +83,8 @@ def decode(
     def read(start: int) -> None:
         for i in range(start, min(start + CHUNK, len(paths))):
             image, compressed = open_rgb(paths[i])
-            tiles[i], changes[i] = to_tile(image, tile, scales[i], recompress=compressed)
+            again = compressed and math.floor((i + 1) * recompress) > math.floor(i * recompress)
+            tiles[i], changes[i] = to_tile(image, tile, scales[i], recompress=again)
 
     with ThreadPoolExecutor(min(8, max(2, os.cpu_count() or 2))) as pool:
         try:

@@ -33,6 +33,11 @@ from napari_ood.training.summary import describe_data, finite, quality, versions
 MIN_TILE, MAX_TILE = 8, 2048
 """What a card can say."""
 
+RECOMPRESSED = 0.5
+"""Share of shrunk photographs that are compressed again. The engine shrinks a photograph and leaves
+it so; ``evaluate`` compresses it again, as small images in collections are. The bundle must know
+both: a reference of recompressed images alone finds every sharp photograph foreign."""
+
 
 @dataclass(frozen=True)
 class Made:
@@ -154,7 +159,8 @@ def _with_blocks(request: Request) -> TrainConfig:
 def _read(request: Request, dataset: TileDataset, notice: Callable[[str], None]) -> _Tiles:
     train_rows, held_rows = split_dataset(dataset, request.held_out, request.config.seed)
     sides = dataset.subset(train_rows), dataset.subset(held_rows)
-    read = [side.read_tiles() for side in sides]
+    share = RECOMPRESSED if _judges_photographs(request) else 1.0
+    read = [side.read_tiles(recompress=share) for side in sides]
     for side, result in zip(("training", "held-out"), read, strict=True):
         if text := result.summary():
             notice(f"{side}: {text}")
