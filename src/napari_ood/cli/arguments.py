@@ -1,0 +1,113 @@
+"""Arguments of the command line: commands that import late, types with one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all of this program's."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with exit code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def add_command(
+    commands: argparse._SubParsersAction[Parser],
+    name: str,
+    target: str,
+    summary: str,
+) -> argparse.ArgumentParser:
+    """Add a command that runs ``module:function`` of this package."""
+    parser = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks, warnings and logs")
+    parser.set_defaults(command=_lazy(target))
+    return parser
+
+
+def _lazy(target: str) -> Callable[[argparse.Namespace], int]:
+    def command(args: argparse.Namespace) -> int:
+        module, function = target.split(":")
+        code: int = getattr(import_module(f"napari_ood.cli.{module}"), function)(args)
+        return code
+
+    return command
+
+
+def add_mpp(parser: argparse.ArgumentParser) -> None:
+    """Add ``--mpp``."""
+    parser.add_argument(
+        "--mpp",
+        metavar="UM",
+        type=positive_float,
+        help="µm per level-0 pixel, over the file's own",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, summary: str) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help=summary)
+
+
+def positive_int(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """Read ``NAME=PATH``."""
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DATA, such as natural=photos/")
+    return name, Path(path)
+
+
+def named_mpp(text: str) -> tuple[str, float]:
+    """Read ``[NAME=]UM``."""
+    name, _, value = text.rpartition("=")
+    return name, positive_float(value)
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def rate(text: str) -> float | str:
+    """Read ``auto`` or a number above 0."""
+    return text if text == "auto" else positive_float(text)
+
+
+def positive_float(text: str) -> float:
+    """Read a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def region(text: str) -> tuple[int, int, int, int]:
+    """``X,Y,W,H`` as the library's (y, x, h, w)."""
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not X,Y,W,H: four whole numbers of level-0 pixels"
+        ) from None
+    if width < 1 or height < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: width and height must be at least 1 pixel")
+    return y, x, height, width
