@@ -1,7 +1,7 @@
 """Leave one class out: does a bundle find a class foreign that it never saw?
 
-    python benchmarks/leave_one_out.py ../shared/data/lc25000 --out DIR --tile 96 --augment he
-    python benchmarks/leave_one_out.py ../shared/data/isic2017 --out DIR --tile 128 --augment photo
+    python benchmarks/leave_one_out.py ../shared/data/lc25000 --out DIR --tile 144 --augment he
+    python benchmarks/leave_one_out.py ../shared/data/isic2017 --out DIR --tile 144 --augment photo
 
 For each class of DATA/labels.csv (columns path, split, label, and group where known) a small
 network is trained on the others. In distribution are the test images of the classes that it knows,
@@ -36,11 +36,13 @@ from napari_ood.training.request import CHECKPOINT, Request
 
 RECIPES = Path(__file__).resolve().parents[1] / "training" / "recipes"
 TEST_SPLITS = ("test", "valid")
+APPEARANCE = "mahalanobis@stem+stage1"
+TISSUE = "invariant@stem+stage1+stage2+stage3"
 SCORES = {
     "uncertainty": "entropy",
-    "ood": "max(mahalanobis@stage1,invariant@stage4)",
-    "appearance": "mahalanobis@stage1",
-    "tissue": "invariant@stage4",
+    "ood": f"max({APPEARANCE},{TISSUE})",
+    "appearance": APPEARANCE,
+    "tissue": TISSUE,
 }
 HEAD_SCORES = ("entropy", "disagreement", "energy")
 CONFIG = TrainConfig(
@@ -49,9 +51,11 @@ CONFIG = TrainConfig(
     blocks=(
         ("stem", "bn1", "mean_std"),
         ("stage1", "blocks.1.1", "mean_std"),
+        ("stage2", "blocks.2.1", "mean_std"),
         ("stage3", "blocks.3.2", "mean_std"),
         ("stage4", "blocks.4.2", "mean_std"),
         ("stage5", "blocks.5.3", "mean"),
+        ("penultimate", "penultimate", "mean"),
     ),
     n_heads=10,
     head_blocks=1,
