@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from napari_ood.errors import BundleError
-from napari_ood.models.card import FeatureBlock
+from napari_ood.models.card import MAX_HEAD_WEIGHTS, FeatureBlock
 from napari_ood.models.stages import ordered_units, reinitialise, split_trunk
 from napari_ood.models.trunks import build_trunk, positions_last, resolve_architecture
 
@@ -235,6 +235,11 @@ class MultiHeadNet(nn.Module):
             shared, tail = split_trunk(self.trunk, self.head_blocks, x)
         except (RuntimeError, AssertionError) as error:
             raise self._wrong_size(error) from error
+        if self.n_heads * sum(p.numel() for p in tail.parameters()) > MAX_HEAD_WEIGHTS:
+            raise BundleError(
+                f"{self.n_heads} heads of {self.head_blocks} units of {self.architecture} each "
+                "don't fit in memory: take fewer"
+            )
         self.trunk = shared.train()
         self.tails.extend(copy.deepcopy(tail).train() for _ in range(self.n_heads))
         if new:  # copies of one random start would be one head

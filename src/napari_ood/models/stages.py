@@ -128,11 +128,15 @@ def _ordered_or_leaf(child: nn.Module, path: str) -> Iterator[Unit]:
 
 
 def reinitialise(module: nn.Module) -> None:
-    """Draw a module's weights anew, each layer in its own default way."""
-    for layer in module.modules():
-        reset = getattr(layer, "reset_parameters", None)
-        if callable(reset):
-            reset()
+    """Draw a module's untrained weights anew from the distribution that they have.
+
+    The values of each tensor change places. Layers' own ``reset_parameters`` would not do: trunks
+    initialise in ways of their own (scale, last norms of zero), and the heads that were drawn anew
+    would start unlike the first one.
+    """
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(p.flatten()[torch.randperm(p.numel())].view_as(p))
 
 
 def _follow(
