@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
 
 from napari_ood.errors import BundleError
 from napari_ood.models import BlockSpec, Card, MultiHeadNet, load_bundle, save_bundle
@@ -66,6 +67,28 @@ def test_the_papers_densenet_has_the_papers_layers():
 def test_heads_share_at_least_the_first_unit(depth):
     with pytest.raises(BundleError, match="at most"):
         MultiHeadNet("timm:test_resnet", tile_size=32, head_blocks=depth)
+
+
+def test_heads_that_no_memory_holds_are_refused_before_they_are_made():
+    with pytest.raises(BundleError, match="256 heads of 2 units"):
+        MultiHeadNet("timm:resnet18", n_heads=256, tile_size=32, head_blocks=2)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_published_weights_make_the_trunk_that_a_bundle_is_opened_with(name, monkeypatch):
+    def published(name, weights, **options):
+        assert weights == "DEFAULT"
+        options |= {"aux_logits": True, "transform_input": True, "init_weights": False}
+        return get_model(name, weights=None, **options)  # as torchvision builds it, undownloaded
+
+    get_model = torchvision.models.get_model
+    monkeypatch.setattr(torchvision.models, "get_model", published)
+    started = build_trunk(f"torchvision:{name}", 96, pretrained=True)
+    monkeypatch.undo()
+    opened = build_trunk(f"torchvision:{name}", 96)
+    opened.load_state_dict(started.state_dict())
+    x = torch.randn(2, 3, 96, 96)
+    torch.testing.assert_close(started.eval()(x), opened.eval()(x))
 
 
 def test_a_trunk_that_is_no_chain_is_refused():
@@ -169,10 +192,24 @@ def test_parameters_are_told_apart_for_differential_rates():
 
 
 def test_reinitialising_changes_every_matrix():
+    torch.manual_seed(0)
     chain = Chain([("a", torch.nn.Conv2d(3, 4, 3)), ("b.c", torch.nn.Linear(4, 2))])
-    before = {name: p.clone() for name, p in chain.named_parameters()}
+    before = {name: p.clone() for name, p in chain.named_parameters() if p.ndim > 1}
     reinitialise(chain)
-    assert all(not torch.equal(p, before[name]) for name, p in chain.named_parameters())
+    now = dict(chain.named_parameters())
+    assert all(not torch.equal(now[name], p) for name, p in before.items())
+
+
+@pytest.mark.parametrize("architecture", ["mheads_densenet", "timm:regnetx_002"])
+def test_all_heads_start_from_the_trunks_own_distribution(architecture):
+    # A first head with the trunk's initialisation beside others with PyTorch's default is no
+    # fair competition: its matrices were 2.4 times as large, its last norms 0 instead of 1.
+    torch.manual_seed(0)
+    first, *others = MultiHeadNet(architecture, n_heads=3, tile_size=64, head_blocks=2).tails
+    for own in others:
+        for (name, p), q in zip(first.named_parameters(), own.parameters(), strict=True):
+            torch.testing.assert_close(p.flatten().sort()[0], q.flatten().sort()[0])
+            assert p.ndim < 2 or not torch.equal(p, q), name
 
 
 def test_tiles_are_resized_inside_the_network_and_the_card_says_so(tmp_path):

@@ -90,8 +90,14 @@ def _build_torchvision(name: str, tile_size: int, pretrained: bool) -> nn.Module
         options |= {"aux_logits": False, "init_weights": True}
     weights = "DEFAULT" if pretrained else None
     trunk: nn.Module = torchvision.models.get_model(name, weights=weights, **options)
-    if getattr(trunk, "aux_logits", False):
-        trunk.aux_logits = False  # type: ignore[assignment]
+    # Published weights bring auxiliary classifiers and a normalisation of the input; a bundle that
+    # is opened again is built without weights, and would have neither.
+    for switch in ("aux_logits", "transform_input"):
+        if getattr(trunk, switch, False):
+            setattr(trunk, switch, False)
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):
+        if getattr(trunk, auxiliary, None) is not None:
+            setattr(trunk, auxiliary, None)
     _drop_classifier(trunk, name)
     return trunk
 
