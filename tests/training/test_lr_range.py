@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from napari_ood.errors import TrainingError
+from napari_ood.errors import TrainingCancelled, TrainingError
 from napari_ood.training import train
 from napari_ood.training.lr_range import suggest
 
@@ -34,3 +34,10 @@ def test_auto_finds_a_rate_that_learns_and_changes_nothing_else(data, config):
         trained.net.state_dict().values(), direct.net.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("step", [0, 30])
+def test_cancelling_the_range_test_is_no_error_of_the_tiles(data, config, step):
+    asked = iter(range(1000))
+    with pytest.raises(TrainingCancelled, match="range test"):
+        train(*data, replace(config, learning_rate="auto"), cancel=lambda: next(asked) == step)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from napari_ood.errors import TrainingError
+from napari_ood.errors import TrainingCancelled, TrainingError
 from napari_ood.training.schedule import ALL
 from napari_ood.training.stepper import Stepper
 
@@ -53,7 +53,7 @@ def lr_range_test(
     Raises
     ------
     TrainingError
-        If the loss isn't finite even at small rates.
+        If the loss isn't finite even at small rates; TrainingCancelled if ``cancelled`` says so.
     """
     stepper.begin(ALL)
     rates: list[float] = []
@@ -62,7 +62,7 @@ def lr_range_test(
     smooth = 0.0
     for i in range(n_steps):
         if cancelled():
-            break
+            raise TrainingCancelled("training cancelled in the learning rate range test")
         queue = queue or stepper.batches()
         rate = first * (last / first) ** (i / max(n_steps - 1, 1))
         loss, _ = stepper.step(queue.pop(), rate, 0.0)
