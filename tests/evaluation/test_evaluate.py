@@ -209,6 +209,26 @@ def test_a_bundle_without_reference_gives_scores_of_its_heads(
     assert found.flagged["noise"] == {"ood": None, "uncertainty": None}
 
 
+def test_default_scores_are_called_as_in_the_rows(
+    tiny_bundle: Bundle, known: Path, noise: Path, tmp_path: Path
+):
+    copy = tmp_path / "short"
+    shutil.copytree(tiny_bundle.path, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["napari_ood"]["scores"]["ood"] = "mahalanobis"  # without its block
+    (copy / "config.json").write_text(json.dumps(config))
+    found = evaluate(load_bundle(copy), known, {"noise": noise}, "default", 0)
+    assert found.default_scores["ood"] in {row.score for row in found.rows}
+    assert found.flagged["noise"]["ood"] is not None
+
+
+def test_data_without_splits_may_have_trained_the_bundle_and_that_is_told(
+    tiny_bundle: Bundle, noise: Path
+):
+    found = evaluate(tiny_bundle, noise, {}, "entropy", 0)
+    assert "none of them should have trained the bundle" in found.notes[0]
+
+
 def test_all_means_every_method_and_block(tiny_bundle: Bundle, known: Path, noise: Path):
     found = evaluate(tiny_bundle, known, {"noise": noise}, "all", 0)
     names = set(found.id_scores)

@@ -24,6 +24,7 @@ from napari_ood.evaluation.table import CONTRAST, CONTROL, Row, make_row
 from napari_ood.evaluation.tileset import DataLike, TileSet, id_set, shared_files, tile_set
 from napari_ood.models import Bundle, load_bundle
 from napari_ood.models.memory import reuse_freed_memory
+from napari_ood.scores import parse_score
 
 Floats = NDArray[np.float32]
 ID = "id"
@@ -150,7 +151,8 @@ def evaluate(
         column = inside.columns[contrast.casefold()]
         rows += contrast_rows(contrast, column, inside.groups, values[ID], n_bootstrap, seed)
     quality = id_quality(outputs[ID].logits, inside.labels, values[ID], bundle.card.temperature)
-    default = {role: bundle.card.scores[role] for role in ROLES if role in bundle.card.scores}
+    own = bundle.card.scores
+    default = {role: str(parse_score(own[role])) for role in ROLES if role in own}
     return Evaluation(
         bundle=bundle.name,
         rows=tuple(rows),

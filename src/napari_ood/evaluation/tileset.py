@@ -214,7 +214,9 @@ def _choose_split(dataset: TileDataset, split: str | None) -> tuple[TileDataset,
         return chosen, f"id: {len(chosen):,} images of {source}, split {split}"
     best = next((name for name in TEST_SPLITS if name in present), None)
     if split == ALL or best is None:
-        which = f", of all splits ({', '.join(sorted(present))})" if present else ""
+        which = ", which has no splits: none of them should have trained the bundle"
+        if present:
+            which = f", of all splits ({', '.join(sorted(present))})"
         return dataset, f"id: {len(dataset):,} images of {source}{which}"
     chosen = dataset.split(best)
     others = ", ".join(sorted(present - {best}))
