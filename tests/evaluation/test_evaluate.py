@@ -243,7 +243,7 @@ def test_controls_compare_changed_tiles(tiny_bundle: Bundle, known: Path):
     found = evaluate(tiny_bundle, known, {}, "entropy", 20, controls=True)
     sets = {row.set for row in found.rows}
     assert "control: blurred (σ 1 px)" in sets
-    assert len(sets) == 8
+    assert sets >= {"control: gamma 1.25", "control: noise (σ 6)"}
     blur = next(r for r in found.rows if r.set.endswith("(σ 1 px)") and r.score.startswith("maha"))
     assert blur.auroc is not None
     assert blur.auroc > 0.8  # it takes the noise away that all training tiles have

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from napari_ood.evaluation.bootstrap import Intervals
 from napari_ood.evaluation.foreign import controls, cut, jpeg, read_manifest
@@ -77,6 +77,40 @@ def test_controls_change_tiles_but_not_much_and_repeatably():
     jitter = "stain jitter ±25 %"
     np.testing.assert_array_equal(again[jitter], changed[jitter])
     assert (other[jitter] != changed[jitter]).any()
+
+
+def test_controls_hold_changes_that_no_nuisance_direction_was_fitted_on(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    grey = np.full((2, 96, 96, 3), 100, np.uint8)
+    grey[:, :, 48:] = 150
+    plain = controls(grey)["compressed again (q75)"].astype(float)
+    changed = {name: found.astype(float) for name, found in controls(grey).items()}
+    for gamma in (0.8, 1.25):
+        for column, value in ((20, 100), (76, 150)):
+            expected = 255 * (value / 255) ** gamma
+            assert changed[f"gamma {gamma}"][:, :, column].mean() == pytest.approx(expected, abs=1)
+    # Unsharp mask: the step overshoots on both sides of the edge, and flat parts stay.
+    sharp = changed["sharpened (radius 2 px, 100 %)"]
+    assert sharp[0, :, 47].mean() < 85
+    assert sharp[0, :, 48].mean() > 165
+    assert sharp[:, :, :24].mean() == pytest.approx(100, abs=1)
+    # Quality 75 takes much of it away, and half of the chroma's: what is left is still noise.
+    noise = changed["noise (σ 6)"] - plain
+    assert 1 < noise.std() < 6
+    assert abs(noise.mean()) < 0.5
+    assert (noise[0] != noise[1]).any()
+    monkeypatch.setattr("PIL.features.check", lambda name: False)
+    assert set(changed) - set(controls(grey)) <= {"WebP (q50)"}
+    assert "WebP (q50)" not in controls(grey)
+
+
+@pytest.mark.skipif(not features.check("webp"), reason="this Pillow has no WebP")
+def test_webp_is_a_codec_of_its_own():
+    tiles = smooth(96, 96)[None]
+    found = controls(tiles)
+    assert (found["WebP (q50)"] != found["compressed again (q75)"]).any()
+    assert np.abs(found["WebP (q50)"].astype(float) - tiles).mean() < 15
 
 
 def test_controls_scale_about_the_centre():

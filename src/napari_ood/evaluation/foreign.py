@@ -8,13 +8,14 @@ larger JPEG are cut on its 16 px block grid and left alone.
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, features
 
 from napari_ood.errors import OodError
 from napari_ood.training.cutting import Tiles, cut, jpeg, resize
@@ -23,6 +24,8 @@ __all__ = ["MIN_GROUP", "Tiles", "controls", "cut", "jpeg", "read_manifest", "re
 
 MIN_GROUP = 10
 JITTER = 0.25
+NOISE = 6
+"""Standard deviation of the noise, in grey levels."""
 
 
 class ForeignTiles(NamedTuple):
@@ -73,32 +76,72 @@ def controls(tiles: Tiles, seed: int = 0) -> dict[str, Tiles]:
     What a score says about these tells whether it sees tissue, or compression, scale, focus and
     stain. All end with a compression at quality 75, 4:2:0, those at another quality excepted.
 
+    Compression, scale, blur and stain jitter are kinds of change that ``training.nuisance`` makes,
+    too, in other amounts: ``invariant`` has fitted its nuisance directions on them. Independent
+    are sharpening, noise and, where Pillow has it, WebP, on which nothing was fitted; and gamma,
+    but for bundles of photographs (``augment="photo"``), whose nuisance directions know it.
+
     Parameters
     ----------
     tiles : [N, t, t, 3] uint8
-    seed : of the stain jitter
+    seed : of stain jitter and noise
 
     Returns
     -------
     dict of str to [N, t, t, 3] uint8
     """
+    return _familiar(tiles, seed) | _independent(tiles, seed)
 
-    def each(change: Callable[[Image.Image], Image.Image]) -> Tiles:
-        return jpeg(np.stack([np.asarray(change(Image.fromarray(tile))) for tile in tiles]))
 
-    def blurred(sigma: float) -> Tiles:
-        return each(lambda image: image.filter(ImageFilter.GaussianBlur(sigma)))
-
+def _familiar(tiles: Tiles, seed: int) -> dict[str, Tiles]:
     return {
         "compressed again (q75)": jpeg(tiles),
         "compressed harder (q40)": jpeg(tiles, 40),
         "compressed less (q90)": jpeg(tiles, 90),
-        "magnified 1.2 ×": each(_magnified),
-        "shrunk 0.83 × (edges mirrored)": each(_shrunk),
-        "blurred (σ 0.5 px)": blurred(0.5),
-        "blurred (σ 1 px)": blurred(1.0),
+        "magnified 1.2 ×": _each(tiles, _magnified),
+        "shrunk 0.83 × (edges mirrored)": _each(tiles, _shrunk),
+        "blurred (σ 0.5 px)": _filtered(tiles, ImageFilter.GaussianBlur(0.5)),
+        "blurred (σ 1 px)": _filtered(tiles, ImageFilter.GaussianBlur(1.0)),
         f"stain jitter ±{JITTER:.0%}".replace("%", " %"): jpeg(_stain_jitter(tiles, seed)),
     }
+
+
+def _independent(tiles: Tiles, seed: int) -> dict[str, Tiles]:
+    found = {
+        "gamma 0.8": jpeg(_gamma(tiles, 0.8)),
+        "gamma 1.25": jpeg(_gamma(tiles, 1.25)),
+        "sharpened (radius 2 px, 100 %)": _filtered(
+            tiles, ImageFilter.UnsharpMask(radius=2, percent=100, threshold=0)
+        ),
+        f"noise (σ {NOISE})": jpeg(_noisy(tiles, seed)),
+    }
+    if features.check("webp"):
+        found["WebP (q50)"] = _each(tiles, _webp)
+    return found
+
+
+def _each(tiles: Tiles, change: Callable[[Image.Image], Image.Image]) -> Tiles:
+    return jpeg(np.stack([np.asarray(change(Image.fromarray(tile))) for tile in tiles]))
+
+
+def _filtered(tiles: Tiles, kernel: ImageFilter.Filter) -> Tiles:
+    return _each(tiles, lambda image: image.filter(kernel))
+
+
+def _gamma(tiles: Tiles, gamma: float) -> Tiles:
+    table = np.rint((np.arange(256) / 255) ** gamma * 255).astype(np.uint8)
+    return table[tiles]
+
+
+def _noisy(tiles: Tiles, seed: int) -> Tiles:
+    noise = np.random.default_rng((seed, 1)).normal(0, NOISE, tiles.shape)
+    return np.rint(np.clip(tiles + noise, 0, 255)).astype(np.uint8)
+
+
+def _webp(image: Image.Image, quality: int = 50) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality)
+    return Image.open(buffer).convert("RGB")
 
 
 def _magnified(image: Image.Image, factor: float = 1.2) -> Image.Image:
