@@ -55,13 +55,24 @@ def made(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, A
     summary = out.with_suffix(".json")
     command = [sys.executable, "-m", "napari_ood", "train", tiles, "--out", out, *FAST]
     done = subprocess.run(
-        [*map(str, command), "--epochs", "2", "--seed", "3", "--json", str(summary)],
+        [
+            *map(str, command),
+            "--epochs",
+            "2",
+            "--seed",
+            "3",
+            "--json",
+            str(summary),
+            "--precision",
+            "bf16",
+        ],
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert str(out) in done.stdout
+    assert "on cpu (bf16); report: " in done.stdout
     return out, json.loads(summary.read_text("utf-8")), done.stderr
 
 
@@ -95,7 +106,7 @@ def test_the_summary_and_the_report_say_what_happened(made: tuple[Path, Any, str
     assert (summary["n_train"], summary["n_val"]) == (54, 6)
     assert [record["epoch"] for record in summary["history"]] == [0, 1]
     assert len(summary["usage"]["win_share"]) == 3
-    assert summary["device"] == "cpu"
+    assert (summary["device"], summary["precision"]) == ("cpu", "bf16")
     assert summary["seconds"] > 0
     for n in (1, 2):
         assert f"epoch {n}/2: loss" in stderr
@@ -284,6 +295,8 @@ def test_arguments_become_settings() -> None:
     plain = config(parse(["train", "d", "--out", "o"]))
     assert (plain.n_heads, plain.head_epochs, plain.pretrained) == (10, 0, False)
     assert (plain.learning_rate, plain.loss, plain.epsilon) == ("auto", "mean", 0.05)
+    assert plain.precision == "auto"
+    assert config(parse(["train", "d", "--out", "o", "--precision", "bf16"])).precision == "bf16"
     options = "--init timm --head-depth 2 --lr 1e-3 --augment photo --loss annealed --epochs 7"
     begun = config(parse(["train", "d", "--out", "o", *options.split()]))
     assert (begun.pretrained, begun.head_blocks, begun.learning_rate) == (True, 2, 1e-3)

@@ -128,6 +128,13 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--seed", metavar="S", type=whole_number, default=0, help="(default: %(default)s)"
     )
+    group.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="auto: the faster one, by a stopwatch, so that the same command may train in another "
+        "one next time; the summary says which (default: %(default)s)",
+    )
 
 
 def add_evaluate(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -79,6 +79,7 @@ def config(args: Namespace) -> TrainConfig:
         patience=PATIENCE,
         augment_kind=args.augment,
         seed=args.seed,
+        precision=args.precision,
         device=args.device,
     )
 
@@ -117,8 +118,8 @@ def sentence(summary: dict[str, Any]) -> str:
     return (
         f"{summary['bundle']}: calibrated held-out accuracy {held['accuracy']:.4f}, AUROC "
         f"{held['auroc']:.4f}, NLL {held['nll']:.4f}, ECE {held['ece']:.4f} on {held['n']:,} "
-        f"tiles, after {clock(summary['seconds'])} on {summary['device']}; "
-        f"report: {summary['report']}\n"
+        f"tiles, after {clock(summary['seconds'])} on {summary['device']} "
+        f"({summary['precision']}); report: {summary['report']}\n"
         f"heads: accuracy {min(usage['accuracy']):.4f} to {max(usage['accuracy']):.4f}, best on "
         f"{wins[-1]:.1%} to {wins[0]:.1%} of the held-out tiles each{agree}"
     )

@@ -42,8 +42,9 @@ def train(
 
     Stage 1 trains the heads on a frozen trunk, stage 2 all layers, as ``config`` says. The kept
     weights are the moving average with the lowest NLL of the averaged prediction on the held-out
-    tiles. The same settings, seed, threads and hardware give the same network, resumed or not
-    (given ``precision`` and ``learning_rate``: "auto" measures).
+    tiles. The same settings, seed, threads and hardware give the same network, resumed or not,
+    where ``precision`` is "fp32" or "bf16". "auto" asks a stopwatch and may choose the other one
+    next time, on the same machine, too; ``Trained.precision`` says what it chose.
 
     Parameters
     ----------
