@@ -36,8 +36,8 @@ from napari_ood.training.request import CHECKPOINT, Request
 
 RECIPES = Path(__file__).resolve().parents[1] / "training" / "recipes"
 TEST_SPLITS = ("test", "valid")
-APPEARANCE = "mahalanobis@stem+stage1"
-TISSUE = "invariant@stem+stage1+stage2+stage3"
+APPEARANCE = "mahalanobis@stem+stage1+stage2+stage3"
+TISSUE = "invariant@stage2+stage3"
 SCORES = {
     "uncertainty": "entropy",
     "ood": f"max({APPEARANCE},{TISSUE})",

@@ -48,6 +48,7 @@ CONFIG = TrainConfig(
     freeze=3,
     weight_decay=0.05,
     ema=0.997,
+    precise_bn=2560,
     augment=1.0,
     precision="fp32",
 )
@@ -73,8 +74,8 @@ def main() -> None:
     train_bundle(request, CARD, args.out.with_suffix(".log.jsonl"), args.resume)
 
 
-APPEARANCE = "mahalanobis@stem+stage1"
-TISSUE = "invariant@stem+stage1+stage2+stage3"
+APPEARANCE = "mahalanobis@stem+stage1+stage2+stage3"
+TISSUE = "invariant@stage2+stage3"
 CARD: dict[str, Any] = {
     "name": "lymph-node-he",
     "description": (
@@ -106,8 +107,8 @@ CARD: dict[str, Any] = {
         "About one tile in seven of unseen slides is classified wrongly (see the results).",
         "Uncertainty (entropy) says where the model may be wrong on lymph node tissue. It does not "
         "find foreign tissue reliably.",
-        "Appearance reads early layers: stain, scanner, focus, compression and scale as much as "
-        "tissue. Slight blur or 20 % of magnification is flagged.",
+        "Appearance sees stain, scanner, focus, compression and scale as much as tissue: slight "
+        "blur or 20 % of magnification is flagged. Where tissue is not flagged too, suspect those.",
         "Tissue disregards what stain jitter, JPEG, scale and slight blur change in the features. "
         "It has learnt this on tiles that were changed by a program: a real scanner may differ in "
         "other ways, and then counts as tissue.",

@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_ood.scores.detector import Bank, Detector, Doubles
 
-NUISANCE_WEIGHT = 10.0
-"""λ of ``invariant``. Of 0, 1, 10, 100, 1000 on ImageNet features of PatchCamelyon tiles, 10 is
-where tiles with another stain, scale, focus or compression stop to stand out (AUROC 0.49 to 0.54)
-while other organs still do (0.85 to 0.95); larger weights only remove more of the tissue."""
+NUISANCE_WEIGHT = 20.0
+"""λ of ``invariant``. Of 1, 3, 5, 10, 20, 30, the smallest with which all of lymph-node-he's
+control tiles (other stain, scale, focus, compression, stain cluster) stay below AUROC 0.60 against
+unchanged ones; blur of σ 1 px decides: 0.61 at 10, 0.59 at 20. Larger weights remove tissue, too:
+the mean AUROC on near foreign tissue is 0.967 at 10, 0.959 at 20, 0.953 at 30."""
 
 CONSTANT_SHARE = 1e-3
 """A feature that never varies is given this share of the usual standard deviation."""

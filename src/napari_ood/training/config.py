@@ -21,7 +21,7 @@ _CHOICES = {
 _LEAST = {
     "n_heads": 1, "head_blocks": 0, "head_depth": 0, "head_width": 1, "batch_size": 1, "epochs": 1,
     "head_epochs": 0, "cycles": 1, "cycle_epochs": 0, "cycle_mult": 1, "freeze": 0, "patience": 1,
-    "crop": 0, "input_size": 0, "augment": 0, "mixup": 0, "weight_decay": 0,
+    "crop": 0, "input_size": 0, "precise_bn": 0, "augment": 0, "mixup": 0, "weight_decay": 0,
 }  # fmt: skip
 _SHARES = ("epsilon", "random_winner", "dropout", "label_smoothing", "warmup", "ema")
 
@@ -60,6 +60,8 @@ class TrainConfig:
     freeze : so many of the first trunk units never learn, batch-norm statistics included
     warmup : share of a stage's first cycle in which the learning rate rises
     ema : decay of the exponential moving average of the weights, which is what is kept
+    precise_bn : so many training tiles, unchanged, give the kept network its batch-norm statistics
+        in the end; 0 = those of augmented and mixed tiles stay. For use with mixup
     patience : stop after so many epochs of stage 2 without a better ensemble NLL on the held-out
         tiles
     augment : strength of the augmentation, 0 = none, 1 = the default recipe
@@ -108,6 +110,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     warmup: float = 0.1
     ema: float = 0.998
+    precise_bn: int = 0
     patience: int = 1000
     augment: float = 1.0
     augment_kind: str = "he"

@@ -20,6 +20,7 @@ from torch import Tensor
 from napari_ood.errors import TrainingCancelled, TrainingError
 from napari_ood.evaluation.metrics import auroc
 from napari_ood.models import BlockSpec, MultiHeadNet, resolve_device
+from napari_ood.training.batchnorm import reestimate_batch_norms
 from napari_ood.training.checkpoint import (
     Checkpoint,
     checkpoint_file,
@@ -141,19 +142,29 @@ class Session:
             return None
         net = copy.deepcopy(self.stepper.averaged)
         net.load_state_dict(self.best)
+        logits = self.best_logits
+        if self.config.precise_bn:
+            logits = self._make_norms_precise(net)
         labels = self.held_out[1]
-        temperature = fit_temperature(self.best_logits, torch.from_numpy(labels))
+        temperature = fit_temperature(logits, torch.from_numpy(labels))
         return Trained(
             net.cpu().eval().requires_grad_(True),
             self.mean,
             self.std,
             temperature,
             tuple(self.history),
-            head_usage(self.best_logits.numpy(), labels, temperature),
+            head_usage(logits.numpy(), labels, temperature),
             self.lr_range,
             self.precision,
             self.rate,
         )
+
+    def _make_norms_precise(self, net: MultiHeadNet) -> Tensor:
+        """Estimate the batch norms that learnt anew, in place; return the held-out logits."""
+        for live, own in zip(self.stepper.live.parameters(), net.parameters(), strict=True):
+            own.requires_grad_(live.requires_grad)
+        reestimate_batch_norms(net, self.stepper.plain_batches(self.config.precise_bn))
+        return self.stepper.logits(self.held_out[0], net)
 
     def _epoch(self, epoch: int) -> tuple[float, float]:
         """Train on an epoch's batches; return their mean loss and accuracy."""

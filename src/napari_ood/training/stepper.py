@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -101,13 +102,24 @@ class Stepper:
         self._average()
         return loss.detach(), right
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits ``[N, M, C]`` of the averaged network, float32 on the CPU."""
+    def plain_batches(self, n: int) -> Iterator[Tensor]:
+        """Normalised batches of about ``n`` training tiles, drawn evenly, unchanged."""
+        size = self.config.batch_size
+        n_batches = max(1, min(n, len(self.images)) // size)
+        rows = torch.linspace(0, len(self.images) - 1, n_batches * size).long()
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+        for chosen in torch.split(rows[order], size):
+            x = normalise(self.images[chosen].to(self.device), self._mean, self._std)
+            yield x.contiguous(memory_format=torch.channels_last)
+
+    def logits(self, images: Tensor, net: MultiHeadNet | None = None) -> Tensor:
+        """Logits ``[N, M, C]`` of the averaged (or another) network, float32 on the CPU."""
+        net = net if net is not None else self.averaged
         out = []
         with torch.inference_mode(), autocast(self.device, self.precision):
             for tiles in torch.split(images, EVALUATION_BATCH):
                 x = normalise(tiles.to(self.device), self._mean, self._std)
-                out.append(self.averaged.logits(x).float().cpu())
+                out.append(net.logits(x).float().cpu())
         return torch.cat(out)
 
     def _forward(self, chosen: Tensor, progress: float) -> tuple[Tensor, Tensor]:
