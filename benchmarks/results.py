@@ -235,9 +235,32 @@ def _write(name: str, text: str, evaluation: Evaluation, baseline: list[Row]) ->
     (RESULTS / f"{name}.md").write_text(text, "utf-8")
     record = evaluation.as_json() | {"baseline": [row.as_json() for row in baseline]}
     target = RESULTS / f"{name}.json"
-    target.write_text(
-        json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
-    )
+    target.write_text(_one_line_per_row(record), "utf-8")
+
+
+def _one_line_per_row(record: dict[str, Any]) -> str:
+    """JSON of four digits, with each row on a line of its own: small, and diffs can be read."""
+    parts = []
+    for key, value in record.items():
+        rows = value if isinstance(value, list) else None
+        lines = [json.dumps(_four_digits(row), ensure_ascii=False) for row in rows or []]
+        text = (
+            "[\n" + ",\n".join(lines) + "\n]"
+            if rows is not None
+            else json.dumps(_four_digits(value), ensure_ascii=False, allow_nan=False)
+        )
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _four_digits(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _four_digits(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_four_digits(part) for part in value]
+    return value
 
 
 def _write_card(bundle: Bundle, inside: str, evaluation: Evaluation) -> None:
@@ -258,7 +281,8 @@ def _write_card(bundle: Bundle, inside: str, evaluation: Evaluation) -> None:
     }
     for role, score in evaluation.default_scores.items():
         results[f"{role}_against_{inside}"] = of(score)
-    config = dataclasses.replace(bundle.card, results=results).to_config()
+    kept = {**bundle.card.results, **results}  # the training's own held-out results stay
+    config = dataclasses.replace(bundle.card, results=kept).to_config()
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
     (bundle.path / CONFIG).write_text(text + "\n", "utf-8")
 
