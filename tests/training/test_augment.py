@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_ood.training.augment import Augmenter, _convolve, jpeg, zoom
+from napari_ood.training.augment import Augmenter, _convolve, zoom
+from napari_ood.training.cutting import jpeg
 
 
 def augmenter(seed: int = 1, strength: float = 1.0, kind: str = "he") -> Augmenter:
@@ -66,8 +67,8 @@ def test_illumination_is_a_plane():
 
 
 def test_jpeg_loses_more_at_lower_quality(stripes):
-    tile = stripes(1, 0)[0][0]
-    errors = [np.abs(jpeg(tile, q).astype(int) - tile).mean() for q in (95, 40, 10)]
+    tiles = stripes(1, 0)[0]
+    errors = [np.abs(jpeg(tiles, q).astype(int) - tiles).mean() for q in (95, 40, 10)]
     assert 0 < errors[0] < errors[1] < errors[2]
 
 

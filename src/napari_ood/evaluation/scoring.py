@@ -12,6 +12,7 @@ from napari_ood.errors import BundleError, OodError
 from napari_ood.evaluation.outputs import Outputs
 from napari_ood.models import Card
 from napari_ood.scores import FEATURE_SCORES, HEAD_SCORES, ScoreSpec, parse_score
+from napari_ood.scores.registry import split_at_commas
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
@@ -22,15 +23,8 @@ FLAG_QUANTILE = 0.95
 
 
 def split_names(text: str) -> list[str]:
-    """Split score names at the commas outside of parentheses: ``max(a,b)`` is one name."""
-    names, depth = [""], 0
-    for char in text:
-        depth += (char == "(") - (char == ")")
-        if char == "," and not depth:
-            names.append("")
-        else:
-            names[-1] += char
-    return [name.strip() for name in names if name.strip()]
+    """Score names that commas separate, ``max(a,b)`` being one; blank ones don't count."""
+    return [name.strip() for name in split_at_commas(text) if name.strip()]
 
 
 def score_names(card: Card, requested: str | Sequence[str]) -> list[str]:

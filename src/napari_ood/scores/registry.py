@@ -112,7 +112,7 @@ def _parse(name: str, depth: int) -> ScoreSpec:
     if name.startswith(f"{MAX}(") and name.endswith(")"):
         if depth >= MAX_NESTING:
             raise ValueError(f"score is nested more than {MAX_NESTING} deep: {name[:60]!r} …")
-        parts = _split(name[len(MAX) + 1 : -1])
+        parts = split_at_commas(name[len(MAX) + 1 : -1])
         if len(parts) != 2:
             raise ValueError(f"score {name!r} must be max(a,b) of two scores")
         return ScoreSpec(MAX, parts=tuple(_parse(part, depth + 1) for part in parts))
@@ -133,8 +133,8 @@ def _parse(name: str, depth: int) -> ScoreSpec:
     return ScoreSpec(method)
 
 
-def _split(text: str) -> list[str]:
-    """Split at the commas outside parentheses."""
+def split_at_commas(text: str) -> list[str]:
+    """Split at the commas outside of parentheses: ``max(a,b)`` is one score."""
     parts, depth = [""], 0
     for char in text:
         depth += (char == "(") - (char == ")")

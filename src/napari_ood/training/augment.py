@@ -6,14 +6,13 @@ stain or light, sharpness, compression, a little scale.
 
 from __future__ import annotations
 
-import io
 import math
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 from torch.nn.functional import conv2d, interpolate, pad
+
+from napari_ood.training.cutting import jpeg
 
 # Optical densities of haematoxylin, eosin and DAB: Ruifrok & Johnston, 2001, rows of unit length.
 _HED = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -90,7 +89,7 @@ class Augmenter:
         chosen = self._some(len(tiles), JPEG_SHARE)
         quality = torch.randint(worst, JPEG_BEST + 1, (len(chosen),), generator=self.generator)
         for row, q in zip(chosen.tolist(), quality.tolist(), strict=True):
-            tiles[row] = torch.from_numpy(jpeg(tiles[row].numpy(), q))
+            tiles[row] = torch.from_numpy(jpeg(tiles[row : row + 1].numpy(), q)[0])
         return tiles
 
     def _stain(self, tiles: Tensor) -> Tensor:
@@ -155,13 +154,6 @@ class Augmenter:
         kernel = kernel / kernel.sum(dim=1, keepdim=True)
         x[chosen] = _convolve(x[chosen], kernel)
         return x
-
-
-def jpeg(tile: np.ndarray, quality: int) -> np.ndarray:
-    """Return a uint8 tile ``[t, t, 3]`` as JPEG of this quality, 4:2:0, gives it back."""
-    buffer = io.BytesIO()
-    Image.fromarray(tile).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    return np.array(Image.open(buffer))
 
 
 def zoom(x: Tensor, factor: float) -> Tensor:

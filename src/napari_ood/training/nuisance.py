@@ -6,14 +6,14 @@ appearance. Only in-distribution tiles are ever changed; no OOD data is involved
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-Tiles = NDArray[np.uint8]
+from napari_ood.training.cutting import Tiles, jpeg
+
 Change = Callable[[NDArray[np.float64], np.random.Generator], NDArray[np.float64]]
 
 STAIN_SCALE, STAIN_SHIFT, BRIGHTNESS = 0.35, 0.06, 0.1
@@ -71,10 +71,9 @@ def _changed(tile: Tiles, recolour: Change, rng: np.random.Generator) -> Tiles:
         image = _scaled(image, np.exp(rng.uniform(-1, 1) * np.log(MAX_SCALE)), rng)
     if rng.random() < BLUR_SHARE:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR_SIGMA_PX)))
-    buffer = io.BytesIO()
     quality = int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1))
-    image.save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    return np.asarray(Image.open(buffer))
+    compressed: Tiles = jpeg(np.asarray(image)[None], quality)[0]
+    return compressed
 
 
 def _scaled(image: Image.Image, factor: float, rng: np.random.Generator) -> Image.Image:
