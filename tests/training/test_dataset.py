@@ -11,6 +11,7 @@ from PIL import Image
 
 from napari_ood.errors import OodError
 from napari_ood.training import check_trainable, read_dataset, split_dataset
+from napari_ood.training.compare_data import split_three_ways
 from napari_ood.training.cutting import Change, resize_whole
 from napari_ood.training.split import random_split
 
@@ -58,6 +59,32 @@ def test_folders_called_train_and_val_are_splits_only_together(tmp_path: Path) -
     for name in ("train/1.png", "bus/2.png"):
         write(tmp_path / "classes" / name)
     assert read_dataset(tmp_path / "classes").classes == ("bus", "train")
+
+
+def test_a_folder_may_hold_only_the_splits_to_test_with(tmp_path: Path) -> None:
+    for name in ("valid/a/1.png", "valid/b/2.png", "test/a/3.png", "test/b/4.png"):
+        write(tmp_path / "held" / name)
+    dataset = read_dataset(tmp_path / "held")
+    assert dataset.classes == ("a", "b")
+    assert dataset.splits.tolist() == ["test", "test", "valid", "valid"]
+    write(tmp_path / "one" / "Test" / "a" / "1.png")
+    assert read_dataset(tmp_path / "one").split("test").classes == ("a",)
+    # Images right inside: the folders are classes, as different as "test" and "valid" may be.
+    write(tmp_path / "held" / "valid" / "5.png")
+    assert read_dataset(tmp_path / "held").classes == ("test", "valid")
+
+
+def test_rows_without_a_split_beside_others_do_not_vanish(tmp_path: Path) -> None:
+    for i in range(6):
+        write(tmp_path / f"{i}.png")
+    splits = ("train", "train", "valid", "valid", "", "")
+    rows = "".join(f"{i}.png,{'ab'[i % 2]},{split}\n" for i, split in enumerate(splits))
+    dataset = read_dataset(table(tmp_path, "path,label,split\n" + rows))
+    for split in (split_dataset, split_three_ways):
+        with pytest.raises(OodError, match="2 of 6 rows have no split"):
+            split(dataset)
+    train, held = split_dataset(dataset.subset([0, 1, 2, 3]))
+    assert (train.tolist(), held.tolist()) == ([0, 1], [2, 3])
 
 
 def test_a_folder_of_images_is_unlabelled(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from napari_ood.training.dataset import (
     read_dataset,
     split_dataset,
 )
-from napari_ood.training.split import check_groups
+from napari_ood.training.split import check_groups, check_splits
 
 Tiles = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -108,6 +108,7 @@ def split_three_ways(dataset: TileDataset) -> tuple[Labels, Labels, Labels, str]
     Tests are the split ``test``, else ``valid``, else a third of all; what chooses the epoch is
     ``valid`` unless that is the test, else a tenth of what is left. No group is cut.
     """
+    check_splits(dataset.splits, str(dataset.source))
     check_groups(dataset.groups, dataset.splits, str(dataset.source))
     splits = set(dataset.splits.tolist()) - {""}
     for name in ("test", "valid"):

@@ -17,7 +17,7 @@ from napari_ood.errors import OodError
 from napari_ood.training.cutting import Tiles
 from napari_ood.training.decode import ReadTiles, decode
 from napari_ood.training.listing import SPLIT_NAMES, Listing, list_csv, list_folder
-from napari_ood.training.split import check_groups, random_split
+from napari_ood.training.split import check_groups, check_splits, random_split
 
 Strings = NDArray[np.str_]
 Rows = NDArray[np.int64]
@@ -175,7 +175,7 @@ def read_dataset(
     ----------
     path : path
         - a folder of class folders; what lies in folders inside a class folder counts, too;
-        - a folder with ``train/`` and ``valid/`` (and ``test/``), each with class folders;
+        - a folder with ``train/``, ``valid/``, ``test/`` or some of them, each with class folders;
         - a folder of images: unlabelled;
         - a CSV with the columns ``path`` (relative to it) and optionally ``label`` (without:
           unlabelled), ``split``, ``group``, ``mpp``, and any others.
@@ -238,8 +238,10 @@ def split_dataset(dataset: TileDataset, held_out: float = 0.1, seed: int = 0) ->
     Raises
     ------
     OodError
-        If a group is in two splits, or a class can't be on both sides.
+        If a group is in two splits, only some images have a split, or a class can't be on both
+        sides.
     """
+    check_splits(dataset.splits, str(dataset.source))
     check_groups(dataset.groups, dataset.splits, str(dataset.source))
     splits = set(dataset.splits.tolist()) - {""}
     if splits and "train" not in splits:

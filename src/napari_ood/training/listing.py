@@ -58,7 +58,7 @@ def list_folder(folder: Path) -> Listing:
         )
     if empty:
         raise OodError(f"{folder / empty[0]} holds no images ({IMAGE_KINDS}): fill or remove it")
-    if _are_splits(folders):
+    if _are_splits(with_images):
         return _list_splits(folders)
     listing = Listing(labels=[])
     for path, images in with_images.items():
@@ -155,9 +155,17 @@ def _list_splits(folders: list[Path]) -> Listing:
     return listing
 
 
-def _are_splits(folders: list[Path]) -> bool:
+def _are_splits(folders: dict[Path, list[Path]]) -> bool:
+    """Whether folders are splits, by their names and what they hold.
+
+    One of them is ``train``, or all hold nothing but folders: ``valid`` and ``test`` that hold
+    images may be two classes.
+    """
     names = [SPLIT_NAMES.get(folder.name.casefold()) for folder in folders]
-    return "train" in names and None not in names and len(set(names)) == len(names)
+    if None in names or len(set(names)) < len(names):
+        return False
+    of_classes = all(f != image.parent for f, images in folders.items() for image in images)
+    return "train" in names or of_classes
 
 
 def _extend(listing: Listing, images: list[Path], split: str, label: str) -> None:

@@ -59,6 +59,19 @@ def random_split(
     )
 
 
+def check_splits(splits: NDArray[np.str_], source: str) -> None:
+    """Raise OodError if some images have a split and others none: they would go unused, unnoticed.
+
+    Whoever means that can name a split that is neither train, valid nor test.
+    """
+    blank = int((splits == "").sum())
+    if 0 < blank < len(splits):
+        raise OodError(
+            f"{source}: {blank:,} of {len(splits):,} rows have no split, the others do: write "
+            "train, valid or test, or another name, such as unused, to leave them out"
+        )
+
+
 def check_groups(groups: NDArray[np.str_], splits: NDArray[np.str_], source: str) -> None:
     """Raise OodError if a group is in two splits: what is learnt of it would be tested with it."""
     home: dict[str, str] = {}
