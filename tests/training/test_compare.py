@@ -18,7 +18,7 @@ from napari_ood.evaluation.comparison import SeedScores, measure, t_interval
 from napari_ood.evaluation.comparison_table import tables
 from napari_ood.training import TrainConfig, read_dataset
 from napari_ood.training import networks as networks_module
-from napari_ood.training.compare import Comparison, ComparisonRequest, compare_methods
+from napari_ood.training.compare import SPEED, Comparison, ComparisonRequest, compare_methods
 from napari_ood.training.compare_clock import Clock
 from napari_ood.training.compare_data import split_three_ways
 from napari_ood.training.config import TrainProgress
@@ -272,6 +272,21 @@ def test_foreign_tiles_may_not_be_in_distribution(tiles: Path, tmp_path: Path) -
     bad = request(tiles, tmp_path, ood={"mine": tiles / "data" / "pink"})
     with pytest.raises(OodError, match="'mine' are in"):
         compare_methods(bad)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"of": 1}', '{"of": "%s", "relative_time": {"single": 1.0}}']
+)
+def test_damaged_times_are_measured_again(
+    content: str, undisturbed: Comparison, tiles: Path
+) -> None:
+    out = undisturbed.files[0].parent
+    file = out / SPEED
+    identity = json.loads(file.read_text("utf-8"))["of"]
+    file.write_text(content.replace("%s", identity), "utf-8")
+    again = compare_methods(request(tiles, out))
+    assert without_times(again) == without_times(undisturbed)
+    assert json.loads(file.read_text("utf-8"))["relative_time"].keys() == again.records.keys()
 
 
 def test_a_damaged_network_says_what_to_do(tiles: Path, tmp_path: Path) -> None:

@@ -244,11 +244,9 @@ class _Run:
         known = {"methods": described, "device": self.store.device, "tile": request.tile}
         identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         file = request.out / SPEED
-        if file.is_file():
-            stored = json.loads(file.read_text("utf-8"))
-            if stored["of"] == identity:
-                times: dict[str, float] = stored["relative_time"]
-                return times
+        times = _stored_times(file, identity)
+        if times.keys() == described.keys():
+            return times
         by_name = {method.name: method for method in self.methods}
         times = relative_times(single, by_name, self.learning, self.store.device)
         _replace(file, json.dumps({"of": identity, "relative_time": times}, indent=1))
@@ -284,6 +282,20 @@ class _Run:
         out = self.request.out
         figures = write_figures(self.scores, list(self.data.ood), out)
         return (out / TABLE, out / RECORD, *figures)
+
+
+def _stored_times(file: Path, identity: str) -> dict[str, float]:
+    """Times that were measured before; none where the file is absent, damaged or of other methods.
+
+    They take seconds to measure again.
+    """
+    try:
+        stored = json.loads(file.read_text("utf-8"))
+        if stored["of"] != identity:
+            return {}
+        return {name: float(value) for name, value in stored["relative_time"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _heads(usage: Mapping[str, Any]) -> dict[str, float]:
