@@ -81,6 +81,44 @@ def test_rates_fall_towards_the_input(data, config):
     assert units[-1] == s.live.head_parameters()
 
 
+def test_only_matrices_decay_and_each_heads_own_bias_is_none(data, config):
+    s = stepper(data, replace(config, weight_decay=0.3, head_depth=1))
+    s.begin("all")
+    decay = {id(p): g["weight_decay"] for g in s.optimizer.param_groups for p in g["params"]}
+    assert {decay[id(p)] for p in s.live.heads.biases} == {0.0}
+    assert {decay[id(p)] for p in s.live.heads.weights} == {0.3}
+    for module in s.live.trunk.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            assert decay[id(module.weight)] == 0.3
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert decay[id(module.weight)] == decay[id(module.bias)] == 0.0
+
+
+def test_each_step_applies_the_cycles_rate_times_the_units(data, config, monkeypatch):
+    config = replace(
+        config, head_epochs=1, epochs=3, cycles=2, layer_decay=0.5, warmup=0.0, learning_rate=0.01
+    )
+    applied = []
+
+    class Noting(torch.optim.AdamW):
+        def step(self, *args, **options):
+            applied.append({g["scale"]: g["lr"] for g in self.param_groups})
+            return super().step(*args, **options)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Noting)
+    train(*data, config)
+    n = len(data[0]) // config.batch_size  # steps per epoch
+    assert len(applied) == 4 * n
+    units = len(parameter_units(new_network(config, *data[:2])))
+    for step, rates in enumerate(applied):
+        # One epoch of the heads alone, then cycles of 1 and 2 epochs: each falls as a half cosine.
+        first, length = ((0, n), (n, n), (2 * n, 2 * n))[min(step // n, 2)]
+        highest = 0.01 * (1 + np.cos(np.pi * (step - first) / length)) / 2
+        depths = range(1) if step < n else range(units)
+        expected = {0.5**depth: highest * 0.5**depth for depth in depths}
+        assert rates == pytest.approx(expected)
+
+
 def test_validation_draws_nothing_at_random(data, config):
     s = stepper(data, replace(config, loss="wta_batch", random_winner=0.99, dropout=0.5))
     state, whole = s.generator.get_state(), torch.get_rng_state()
@@ -88,6 +126,46 @@ def test_validation_draws_nothing_at_random(data, config):
     assert torch.equal(first, s.logits(torch.from_numpy(data[2])))
     assert torch.equal(state, s.generator.get_state())
     assert torch.equal(whole, torch.get_rng_state())
+
+
+def test_weights_and_batch_norm_statistics_are_averaged_by_the_formula(data, config):
+    config = replace(config, ema=0.3)
+    s = stepper(data, config)
+    expected = {k: v.double() for k, v in snapshot(s.averaged).items()}
+    s.begin("all")
+    for t, rows in enumerate([*s.batches(), *s.batches()], start=1):
+        s.step(rows, 1e-2, 0.0)
+        decay = min(0.3, t / (t + 50))
+        for name, value in s.live.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * value.double()
+    averaged = s.averaged.state_dict()
+    names = [name for name, value in averaged.items() if value.is_floating_point()]
+    assert {name.rpartition(".")[2] for name in names} >= {"weight", "running_mean", "running_var"}
+    for name in names:
+        torch.testing.assert_close(averaged[name].double(), expected[name], rtol=1e-4, atol=1e-6)
+        assert not torch.equal(averaged[name], s.live.state_dict()[name])
+
+
+def test_mixed_tiles_have_mixed_targets(data, config, monkeypatch):
+    # Zhang et al. 2018: x = λ a + (1 − λ) b,  y = λ onehot(a) + (1 − λ) onehot(b).
+    s = stepper(data, replace(config, mixup=0.4, augment=0.0, bootstrap=False))
+    for _ in range(20):
+        share, other = s._mixture(32)
+        assert 0.5 <= share <= 1
+        assert sorted(other.tolist()) == list(range(32))
+    monkeypatch.setattr(s, "_mixture", lambda n: (0.7, torch.arange(n - 1, -1, -1)))
+    s.begin("all")
+    rows = s.batches()[0]
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in channel_statistics(data[0]))
+    x = (s.images[rows].permute(0, 3, 1, 2).float() / 255 - mean) / std
+    y = torch.nn.functional.one_hot(s.labels[rows], 2).float()
+    x, y = (0.7 * v + 0.3 * v.flip(0) for v in (x, y))
+    # Augmentation turns and mirrors tiles even at strength 0, so its tiles are given.
+    monkeypatch.setattr(s, "_augment", lambda tiles: tiles.permute(0, 3, 1, 2).float() / 255)
+    log_p = torch.log_softmax(s.live.logits(x), dim=-1)  # batch norm: of this batch
+    loss, _ = s._forward(rows, 0.0)
+    torch.testing.assert_close(loss, -(y[:, None] * log_p).sum(dim=-1).mean())
 
 
 def test_both_stages_and_cycles_are_in_the_history(data, config):

@@ -30,15 +30,17 @@ def parameter_groups(
 
     ``scale`` is the learning rate relative to the heads': ``layer_decay`` to the power of the
     unit's distance from them. Weights decay in matrices only: decaying biases and norms harms and
-    regularises nothing.
+    regularises nothing. The heads' parameters have a first dimension more, one row per head.
     """
     units = parameter_units(net)
+    stacked = {id(p) for p in net.heads.parameters()}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for i, unit in enumerate(units):
         scale = layer_decay ** (len(units) - 1 - i)
         for p in unit:
             if p.requires_grad:
-                groups.setdefault((scale, p.ndim >= 2), []).append(p)
+                is_matrix = p.ndim - (id(p) in stacked) >= 2
+                groups.setdefault((scale, is_matrix), []).append(p)
     return [
         {"params": parameters, "weight_decay": weight_decay if matrices else 0.0, "scale": scale}
         for (scale, matrices), parameters in groups.items()
