@@ -16,6 +16,8 @@ from napari_ood.training.config import EpochRecord, TrainProgress
 from napari_ood.training.make import make_bundle
 from napari_ood.training.request import Request
 
+COLUMNS = ("path", "label", "group", "mpp")
+
 
 def options(
     description: str, more: Callable[[argparse.ArgumentParser], object] = lambda parser: None
@@ -36,13 +38,16 @@ def rows_of_split(
 ) -> Path:
     """Write the rows of one split as a table of its own, without the column ``split``.
 
-    The other splits are never opened: they are test sets.
+    Groups and scales (columns ``group``, ``mpp``) go with them, so that held-out tiles are of other
+    slides or patients. The other splits are never opened: they are test sets.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with table.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split and keep(row)]
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if row["split"] == split and keep(row)]
+    names = [name for name in COLUMNS if name in (reader.fieldnames or ())]
     with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["path", "label"], extrasaction="ignore")
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
         writer.writeheader()
         for row in rows:
             writer.writerow({**row, "path": (table.parent / row["path"]).resolve()})
