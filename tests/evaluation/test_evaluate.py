@@ -239,6 +239,24 @@ def test_all_means_every_method_and_block(tiny_bundle: Bundle, known: Path, nois
     assert len(found.rows) == len(names)
 
 
+def test_a_tile_scores_the_same_whatever_set_it_is_in(
+    two_kinds_bundle: Bundle, known: Path, tmp_path: Path
+):
+    # The seeds' code normalised foreign tiles with the foreign set's own mean and spread.
+    first, dark, bright = tiles(6, 3), tiles(30, 4) // 4, 255 - tiles(30, 5) // 4
+    sets = {
+        "alone": first,
+        "among dark": np.concatenate([first, dark]),
+        "among bright": np.concatenate([first, bright]),
+    }
+    found = evaluate(two_kinds_bundle, known, sets, "all", 0)
+    own = write(first, tmp_path / "own")
+    inside = evaluate(two_kinds_bundle, own, {"dark": dark}, "all", 0)
+    for score, expected in found.ood_scores["alone"].items():
+        for values in (*(found.ood_scores[n][score] for n in sets), inside.id_scores[score]):
+            np.testing.assert_allclose(values[:6], expected, rtol=1e-3, atol=1e-4, err_msg=score)
+
+
 def test_controls_compare_changed_tiles(tiny_bundle: Bundle, known: Path):
     found = evaluate(tiny_bundle, known, {}, "entropy", 20, controls=True)
     sets = {row.set for row in found.rows}
