@@ -261,6 +261,43 @@ def test_published_weights_that_cannot_be_had(
     ],
 )
 def test_bad_requests_are_refused_in_one_line_before_anything_is_written(
+def test_a_trunk_is_fed_as_it_was_when_it_learned(
+    made: tuple[Path, Any, str], tiles: Path, tmp_path: Path
+) -> None:
+    out, _, _ = made
+    dark = tmp_path / "dark"
+    for path in tiles.rglob("*.png"):
+        copy = dark / path.parent.name / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).point(lambda v: v // 2).save(copy)
+    short = (*FAST, "--epochs", "1", "--precision", "fp32", "--init", out)
+    assert run(dark, "--out", tmp_path / "o", *short) == 0
+    then, now = load_bundle(out).card, load_bundle(tmp_path / "o").card
+    assert (now.mean, now.std) == (then.mean, then.std)
+    assert now.training["config"]["mean_std"] == [list(then.mean), list(then.std)]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "mean"),
+    [
+        ("timm:resnet18", (0.485, 0.456, 0.406)),
+        ("timm:tf_efficientnet_lite0", (0.5, 0.5, 0.5)),
+        ("torchvision:resnet18", (0.485, 0.456, 0.406)),
+        ("torchvision:inception_v3", (0.5, 0.5, 0.5)),
+        ("torchvision:efficientnet_v2_l", (0.5, 0.5, 0.5)),
+    ],
+)
+def test_published_weights_tell_what_they_were_fed_with(
+    architecture: str, mean: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_ood.training import TrainConfig, initial
+
+    monkeypatch.setattr(initial, "_build", lambda *_, **__: object())  # nothing is downloaded
+    found = initial.initial_network("timm", TrainConfig(architecture=architecture), 96, ("a", "b"))
+    assert found.mean_std is not None
+    assert found.mean_std[0] == mean
+
+
     arguments: tuple[str, ...],
     message: str,
     tiles: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,22 +11,31 @@ import torch
 import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load
+from timm.data.constants import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
 from torch import Tensor
 
 from napari_ood.errors import BundleError, OodError, TrainingError
 from napari_ood.models import BlockSpec, Bundle, MultiHeadNet, load_bundle
 from napari_ood.models.trunks import resolve_architecture
-from napari_ood.training.config import TrainConfig
+from napari_ood.training.config import MeanStd, TrainConfig, Triple
 
 PUBLISHED = "timm"
 
 
 @dataclass(frozen=True)
 class Initial:
-    """A network to start from, and in words where its weights come from."""
+    """A network to start from.
+
+    Attributes
+    ----------
+    net : the network
+    origin : in words, where its weights come from
+    mean_std : what its trunk learned to be fed with, as ``TrainConfig`` has it; None: unknown
+    """
 
     net: MultiHeadNet
     origin: str
+    mean_std: MeanStd | None = None
 
 
 def initial_network(init: str, config: TrainConfig, tile: int, classes: tuple[str, ...]) -> Initial:
@@ -56,7 +66,8 @@ def initial_network(init: str, config: TrainConfig, tile: int, classes: tuple[st
         _load_file(net, Path(init))
         return Initial(net, f"weights of {Path(init).name}")
     bundle = load_bundle(init)
-    return Initial(net, _load_bundle(net, bundle, classes))
+    origin = _load_bundle(net, bundle, classes)
+    return Initial(net, origin, (bundle.card.mean, bundle.card.std))
 
 
 def _build(
@@ -91,7 +102,7 @@ def _published(config: TrainConfig, tile: int, n_classes: int) -> Initial:
             f"the published weights of {name} cannot be had ({reason}): check the network "
             "connection, or use --init with a bundle or a .safetensors file, or none"
         ) from error
-    return Initial(net, f"published weights of {name}")
+    return Initial(net, f"published weights of {name}", _published_mean_std(name))
 
 
 def _has_published_weights(name: str) -> bool:
@@ -102,6 +113,25 @@ def _has_published_weights(name: str) -> bool:
     if library == "torchvision":
         return len(torchvision.models.get_model_weights(bare)) > 0
     return False
+
+
+def _published_mean_std(name: str) -> MeanStd:
+    library, _, bare = name.partition(":")
+    if library == "timm":
+        config = timm.get_pretrained_cfg(bare)
+        assert config is not None  # it has published weights
+        return _triple(config.mean), _triple(config.std)
+    # torchvision's ports of Google's networks turn the transform's standard into this one inside,
+    # which ``build_trunk`` switches off.
+    if bare in ("googlenet", "inception_v3"):
+        return IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+    transform = torchvision.models.get_model_weights(bare).DEFAULT.transforms()
+    return _triple(transform.mean), _triple(transform.std)
+
+
+def _triple(values: Sequence[float]) -> Triple:
+    red, green, blue = values
+    return red, green, blue
 
 
 def _load_file(net: MultiHeadNet, path: Path) -> None:

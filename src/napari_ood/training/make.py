@@ -23,7 +23,7 @@ from napari_ood.training.dataset import (
     split_dataset,
 )
 from napari_ood.training.fit import fit_reference, round_to_half
-from napari_ood.training.initial import initial_network
+from napari_ood.training.initial import Initial, initial_network
 from napari_ood.training.layers import default_blocks
 from napari_ood.training.loop import OnProgress, Trained, run_network, train
 from napari_ood.training.report import read_report, write_report
@@ -115,6 +115,7 @@ def make_bundle(
     trained = train(
         *tiles.arrays,
         request.config,
+        request = _fed_alike(request, init)
         on_progress=on_progress,
         init=init.net if init else None,
         checkpoint=request.report,
@@ -161,6 +162,14 @@ def _read(request: Request, dataset: TileDataset, notice: Callable[[str], None])
     sides = dataset.subset(train_rows), dataset.subset(held_rows)
     share = RECOMPRESSED if _judges_photographs(request) else 1.0
     read = [side.read_tiles(recompress=share) for side in sides]
+def _fed_alike(request: Request, init: Initial) -> Request:
+    """Feed tiles with the mean and spread that the initial trunk learned with, unless told."""
+    if request.config.mean_std is not None:
+        return request
+    config = dataclasses.replace(request.config, mean_std=init.mean_std)
+    return dataclasses.replace(request, config=config)
+
+
     for side, result in zip(("training", "held-out"), read, strict=True):
         if text := result.summary():
             notice(f"{side}: {text}")
