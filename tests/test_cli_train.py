@@ -133,7 +133,10 @@ def test_what_exists_is_not_overwritten(
     before = load_bundle(out).hashes
     assert run(*same, "--seed", "3") == 0  # finished: nothing is left to do
     assert load_bundle(out).hashes == before
-    assert f"{summary['held_out']['nll']:.4f}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{summary['held_out']['nll']:.4f}" in said
+    assert run(*same, "--seed", "3", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out) == summary
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ood.cli.progress import StatusLine
-from napari_ood.cli.report import complain
+from napari_ood.cli.report import STDOUT, complain
 from napari_ood.errors import OodError
 
 if TYPE_CHECKING:
     from napari_ood.evaluation import Evaluation
-
-STDOUT = Path("-")
 
 
 def evaluate(args: Namespace) -> int:

@@ -35,7 +35,9 @@ def add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     train.add_argument(
         "--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU"
     )
-    train.add_argument("--json", metavar="FILE", type=Path, help="write a summary, too")
+    train.add_argument(
+        "--json", metavar="FILE", type=Path, help="write a summary, too; - for stdout"
+    )
     train.add_argument(
         "--resume",
         action="store_true",

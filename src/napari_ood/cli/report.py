@@ -17,6 +17,9 @@ PROBLEM = 1
 """Exit codes; ``doctor`` returns PROBLEM."""
 
 
+STDOUT = Path("-")
+"""What ``--json -`` gives."""
+
 def complain(error: BaseException | str, debug: bool = False) -> int:
     """Print an error as one line on stderr and return its exit code; ``debug``: traceback first."""
     if debug and isinstance(error, BaseException):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ood.cli.interrupt import interrupt_sets_event
 from napari_ood.cli.progress import StatusLine, clock
-from napari_ood.cli.report import CANCELLED, complain
+from napari_ood.cli.report import CANCELLED, STDOUT, complain
 from napari_ood.errors import TrainingCancelled, TrainingError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def train(args: Namespace) -> int:
         init=args.init,
         name=args.name,
     )
-    if args.json is not None and not args.json.absolute().parent.is_dir():
+    if args.json not in (None, STDOUT) and not args.json.absolute().parent.is_dir():
         raise TrainingError(f"--json {args.json}: its folder does not exist")
     with interrupt_sets_event() as cancelled, StatusLine() as line:
         try:
@@ -47,6 +47,9 @@ def train(args: Namespace) -> int:
             )
         except TrainingCancelled:
             return _say_cancelled(line, request.report)
+    if args.json == STDOUT:
+        print(_as_json(made.summary), flush=True)
+        return 0
     if args.json is not None:
         _write_json(args.json, made.summary)
     print(sentence(made.summary), flush=True)
@@ -140,6 +143,10 @@ def _say_cancelled(line: StatusLine, report: Path) -> int:
 
 def _write_json(path: Path, summary: dict[str, Any]) -> None:
     try:
-        path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        path.write_text(_as_json(summary) + "\n", "utf-8")
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error}") from error
+def _as_json(summary: dict[str, Any]) -> str:
+    return json.dumps(summary, indent=2, ensure_ascii=False)
+
+
