@@ -20,7 +20,10 @@ from napari_ood import load_bundle
 from napari_ood.cli import main
 from napari_ood.cli.parser import build_parser
 from napari_ood.cli.train import config
+from napari_ood.training import read_dataset, split_dataset
 from napari_ood.training.layers import default_blocks
+from napari_ood.training.make import EQUALLY_OFTEN
+from napari_ood.training.report import _write_held_out
 from napari_ood.training.request import CHECKPOINT
 
 TINY = ("--arch", "test_resnet", "--tile", "32", "--heads", "3", "--device", "cpu", "--mpp", "1")
@@ -73,6 +76,7 @@ def made(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, A
     assert done.returncode == 0, done.stderr
     assert str(out) in done.stdout
     assert "on cpu (bf16); report: " in done.stdout
+    assert f"napari-ood evaluate {out} --id {out}.report/held_out.csv" in done.stdout
     return out, json.loads(summary.read_text("utf-8")), done.stderr
 
 
@@ -119,6 +123,33 @@ def test_the_summary_and_the_report_say_what_happened(made: tuple[Path, Any, str
     text = (report / "report.md").read_text("utf-8")
     for record in summary["history"]:
         assert f"{record['nll']:.4f}" in text
+
+
+def test_probabilities_are_those_of_equally_frequent_classes(made: tuple[Path, Any, str]) -> None:
+    assert EQUALLY_OFTEN in load_bundle(made[0]).card.limitations
+
+
+def test_the_held_out_tiles_are_listed_for_evaluate(
+    made: tuple[Path, Any, str], tiles: Path, tmp_path: Path
+) -> None:
+    _, summary, _ = made
+    listed = read_dataset(Path(summary["held_out_list"]))
+    whole = read_dataset(tiles)
+    _, held = split_dataset(whole, seed=3)
+    assert listed.split("valid").paths == tuple(whole.paths[i].resolve() for i in held)
+    assert listed.classes == whole.classes
+    assert listed.labels.tolist() == whole.labels[held].tolist()
+    # Groups and scales go with them.
+    rows = [
+        f"{p},{whole.classes[i]},{p.stem},1.0"
+        for p, i in zip(whole.paths, whole.labels, strict=True)
+    ]
+    (tmp_path / "all.csv").write_text("path,label,group,mpp\n" + "\n".join(rows))
+    part = read_dataset(tmp_path / "all.csv").subset(held)
+    _write_held_out(tmp_path / "held_out.csv", part)
+    again = read_dataset(tmp_path / "held_out.csv")
+    assert again.groups.tolist() == part.groups.tolist()
+    assert again.columns["mpp"].tolist() == ["1.0"] * len(held)
 
 
 def test_what_exists_is_not_overwritten(
@@ -230,40 +261,6 @@ def test_a_training_starts_from_a_bundle_or_a_file(
     assert "use --arch timm:test_resnet" in capsys.readouterr().err
 
 
-def test_published_weights_that_cannot_be_had(
-    tiles: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def offline(*_: object, **__: object) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("timm.create_model", offline)
-    monkeypatch.setattr("napari_ood.training.make.default_blocks", lambda *_: ())
-    assert run(tiles, "--out", tmp_path / "o", *FAST, "--init", "timm") == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "no route to host" in said
-    assert "check the network" in said
-    assert run(tiles, "--out", tmp_path / "o", "--arch", "mheads_densenet", "--init", "timm") == 2
-    assert "no weights are published" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--arch", "resnet1000"), "unknown architecture"),
-        (("--tile", "4"), "8 to 2048 px"),
-        (("--name", "a b"), "cannot name a bundle"),
-        (("--head-depth", "40"), "head depth must be at most"),
-        (("--epsilon", "1.5"), "epsilon"),
-        (("--held-out", "2"), "between 0 and 1"),
-        (("--device", "cuda:99"), "cpu"),
-        (("--json", "/no/such/folder/x.json"), "does not exist"),
-        (("--resume",), "no training to resume"),
-    ],
-)
-def test_bad_requests_are_refused_in_one_line_before_anything_is_written(
 def test_a_trunk_is_fed_as_it_was_when_it_learned(
     made: tuple[Path, Any, str], tiles: Path, tmp_path: Path
 ) -> None:
@@ -301,6 +298,40 @@ def test_published_weights_tell_what_they_were_fed_with(
     assert found.mean_std[0] == mean
 
 
+def test_published_weights_that_cannot_be_had(
+    tiles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    monkeypatch.setattr("napari_ood.training.make.default_blocks", lambda *_: ())
+    assert run(tiles, "--out", tmp_path / "o", *FAST, "--init", "timm") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "no route to host" in said
+    assert "check the network" in said
+    assert run(tiles, "--out", tmp_path / "o", "--arch", "mheads_densenet", "--init", "timm") == 2
+    assert "no weights are published" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--arch", "resnet1000"), "unknown architecture"),
+        (("--tile", "4"), "8 to 2048 px"),
+        (("--name", "a b"), "cannot name a bundle"),
+        (("--head-depth", "40"), "head depth must be at most"),
+        (("--epsilon", "1.5"), "epsilon"),
+        (("--held-out", "2"), "between 0 and 1"),
+        (("--device", "cuda:99"), "cpu"),
+        (("--json", "/no/such/folder/x.json"), "does not exist"),
+        (("--resume",), "no training to resume"),
+    ],
+)
+def test_bad_requests_are_refused_in_one_line_before_anything_is_written(
     arguments: tuple[str, ...],
     message: str,
     tiles: Path,

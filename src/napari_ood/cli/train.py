@@ -111,12 +111,19 @@ def note(line: StatusLine, text: str) -> None:
 
 
 def sentence(summary: dict[str, Any]) -> str:
-    """Two lines: what was made, and what its heads do."""
+    """What was made, what its heads do, and how to measure on the tiles that were held out."""
     held, usage = summary["held_out"], summary["usage"]
     wins = sorted(usage["win_share"], reverse=True)
     agreement = usage["agreement"]
     m = len(wins)
     pairs = [agreement[i][j] for i in range(m) for j in range(i)]
+    drawn = summary.get("held_out_list")
+    measure = (
+        f"\nheld-out tiles are listed: napari-ood evaluate {_quoted(summary['bundle'])} "
+        f"--id {_quoted(drawn)}"
+        if drawn
+        else ""
+    )
     agree = f", two heads agree on {sum(pairs) / len(pairs):.1%} of them" if pairs else ""
     return (
         f"{summary['bundle']}: calibrated held-out accuracy {held['accuracy']:.4f}, AUROC "
@@ -124,8 +131,12 @@ def sentence(summary: dict[str, Any]) -> str:
         f"tiles, after {clock(summary['seconds'])} on {summary['device']} "
         f"({summary['precision']}); report: {summary['report']}\n"
         f"heads: accuracy {min(usage['accuracy']):.4f} to {max(usage['accuracy']):.4f}, best on "
-        f"{wins[-1]:.1%} to {wins[0]:.1%} of the held-out tiles each{agree}"
+        f"{wins[-1]:.1%} to {wins[0]:.1%} of the held-out tiles each{agree}{measure}"
     )
+
+
+def _quoted(path: str) -> str:
+    return f'"{path}"' if " " in path else path
 
 
 def _say_cancelled(line: StatusLine, report: Path) -> int:
@@ -141,12 +152,12 @@ def _say_cancelled(line: StatusLine, report: Path) -> int:
     return CANCELLED
 
 
+def _as_json(summary: dict[str, Any]) -> str:
+    return json.dumps(summary, indent=2, ensure_ascii=False)
+
+
 def _write_json(path: Path, summary: dict[str, Any]) -> None:
     try:
         path.write_text(_as_json(summary) + "\n", "utf-8")
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error}") from error
-def _as_json(summary: dict[str, Any]) -> str:
-    return json.dumps(summary, indent=2, ensure_ascii=False)
-
-

@@ -26,7 +26,7 @@ from napari_ood.training.fit import fit_reference, round_to_half
 from napari_ood.training.initial import Initial, initial_network
 from napari_ood.training.layers import default_blocks
 from napari_ood.training.loop import OnProgress, Trained, run_network, train
-from napari_ood.training.report import read_report, write_report
+from napari_ood.training.report import HELD_OUT_CSV, read_report, write_report
 from napari_ood.training.request import Request, check_place, write_identity
 from napari_ood.training.summary import describe_data, finite, quality, versions
 
@@ -37,6 +37,11 @@ RECOMPRESSED = 0.5
 """Share of shrunk photographs that are compressed again. The engine shrinks a photograph and leaves
 it so; ``evaluate`` compresses it again, as small images in collections are. The bundle must know
 both: a reference of recompressed images alone finds every sharp photograph foreign."""
+
+EQUALLY_OFTEN = (
+    "Training drew all classes equally often, however many tiles they have: probabilities are "
+    "those of equally frequent classes."
+)
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,12 @@ def make_bundle(
     init = None
     if request.init is not None:
         init = initial_network(request.init, request.config, request.tile, dataset.classes)
+        request = _fed_alike(request, init)
     _require_not_cancelled(cancel)
     write_identity(request, identity)
     trained = train(
         *tiles.arrays,
         request.config,
-        request = _fed_alike(request, init)
         on_progress=on_progress,
         init=init.net if init else None,
         checkpoint=request.report,
@@ -157,11 +162,6 @@ def _with_blocks(request: Request) -> TrainConfig:
     return dataclasses.replace(config, blocks=blocks)
 
 
-def _read(request: Request, dataset: TileDataset, notice: Callable[[str], None]) -> _Tiles:
-    train_rows, held_rows = split_dataset(dataset, request.held_out, request.config.seed)
-    sides = dataset.subset(train_rows), dataset.subset(held_rows)
-    share = RECOMPRESSED if _judges_photographs(request) else 1.0
-    read = [side.read_tiles(recompress=share) for side in sides]
 def _fed_alike(request: Request, init: Initial) -> Request:
     """Feed tiles with the mean and spread that the initial trunk learned with, unless told."""
     if request.config.mean_std is not None:
@@ -170,6 +170,11 @@ def _fed_alike(request: Request, init: Initial) -> Request:
     return dataclasses.replace(request, config=config)
 
 
+def _read(request: Request, dataset: TileDataset, notice: Callable[[str], None]) -> _Tiles:
+    train_rows, held_rows = split_dataset(dataset, request.held_out, request.config.seed)
+    sides = dataset.subset(train_rows), dataset.subset(held_rows)
+    share = RECOMPRESSED if _judges_photographs(request) else 1.0
+    read = [side.read_tiles(recompress=share) for side in sides]
     for side, result in zip(("training", "held-out"), read, strict=True):
         if text := result.summary():
             notice(f"{side}: {text}")
@@ -248,8 +253,14 @@ def _save(
     }
     card = dataclasses.replace(_card(request, name, trained, summary), field=tiles.field)
     bundle = save_bundle(request.out, net, card, reference)
-    summary = {"bundle": str(bundle.path), "report": str(request.report), **summary}
-    write_report(request.report, summary, trained)
+    drawn = "valid" not in tiles.held.splits
+    summary = {
+        "bundle": str(bundle.path),
+        "report": str(request.report),
+        "held_out_list": str(request.report / HELD_OUT_CSV) if drawn else None,
+        **summary,
+    }
+    write_report(request.report, summary, trained, tiles.held if drawn else None)
     return Made(bundle, summary)
 
 
@@ -274,6 +285,7 @@ def _card(request: Request, name: str, trained: Trained, summary: dict[str, Any]
         intended_use="Research. Not a medical device; not for diagnosis.",
         limitations=(
             "Held-out tiles chose the epoch, the temperature and the thresholds.",
+            *([EQUALLY_OFTEN] if config.balance == "dynamic" else []),
             *summary["warnings"],
         ),
         results={"held_out": summary["held_out"]},

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
 from napari_ood.errors import TrainingError
+from napari_ood.training.dataset import TileDataset
 from napari_ood.training.figures import draw_heads, draw_history, draw_lr_range
 from napari_ood.training.loop import Trained
 from napari_ood.training.request import REPORT_JSON
 
-REPORT_MD = "report.md"
+REPORT_MD, HELD_OUT_CSV = "report.md", "held_out.csv"
 
 
-def write_report(folder: Path, summary: dict[str, Any], trained: Trained) -> None:
+def write_report(
+    folder: Path, summary: dict[str, Any], trained: Trained, drawn: TileDataset | None = None
+) -> None:
     """Write the report.
+
+    ``drawn`` are the held-out images where nobody but the training knows which ones they are: their
+    list becomes ``held_out.csv``, which ``evaluate --id`` takes.
 
     Raises
     ------
@@ -31,6 +38,8 @@ def write_report(folder: Path, summary: dict[str, Any], trained: Trained) -> Non
         text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / REPORT_JSON).write_text(text + "\n", "utf-8")
         (folder / REPORT_MD).write_text(_markdown(summary), "utf-8")
+        if drawn is not None:
+            _write_held_out(folder / HELD_OUT_CSV, drawn)
     except OSError as error:
         raise TrainingError(f"the report cannot be written to {folder}: {error}") from error
 
@@ -42,6 +51,16 @@ def read_report(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise TrainingError(f"{folder / REPORT_JSON} cannot be read: {error}") from error
     return summary
+
+
+def _write_held_out(file: Path, held: TileDataset) -> None:
+    """Paths, labels and other columns of held-out images, as the split ``valid``."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "label", "split", *held.columns])
+        others = zip(*held.columns.values(), strict=True) if held.columns else [()] * len(held)
+        for path, label, rest in zip(held.paths, held.labels.tolist(), others, strict=True):
+            writer.writerow([path.resolve(), held.classes[label], "valid", *rest])
 
 
 def _markdown(summary: dict[str, Any]) -> str:
