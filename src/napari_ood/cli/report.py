@@ -8,6 +8,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from napari_ood.errors import OodError
@@ -16,9 +17,9 @@ UNFORESEEN, USER_ERROR, CANCELLED = 1, 2, 130
 PROBLEM = 1
 """Exit codes; ``doctor`` returns PROBLEM."""
 
-
 STDOUT = Path("-")
 """What ``--json -`` gives."""
+
 
 def complain(error: BaseException | str, debug: bool = False) -> int:
     """Print an error as one line on stderr and return its exit code; ``debug``: traceback first."""
