@@ -38,3 +38,15 @@ class TrainingError(OodError):
 
 class TrainingCancelled(TrainingError):
     """A training was cancelled; its checkpoint, if it has one, is that of the last whole epoch."""
+
+
+class ThresholdError(OodError):
+    """A threshold cannot be set as asked: the target is out of reach, or there is no reference."""
+
+
+class ReviewError(OodError):
+    """A review cannot be read or saved, or does not belong to the run."""
+
+
+class ExportError(OodError):
+    """Results cannot be written in a format, or what is imported does not fit the run."""

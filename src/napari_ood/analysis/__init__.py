@@ -1,0 +1,1 @@
+"""What is computed from runs without the network: scores, thresholds, regions, differences."""

@@ -1,0 +1,1 @@
+"""Whether a slide fits a bundle: scale, scanner, stain, focus, artefacts, in words."""

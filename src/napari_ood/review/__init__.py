@@ -1,0 +1,1 @@
+"""What people say about regions: verdicts, kept safe on disk, and how far they agree."""
