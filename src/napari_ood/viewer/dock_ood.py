@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import ref
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, Qt, QTimer
@@ -12,6 +11,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidge
 
 from napari_ood.errors import OodError
 from napari_ood.viewer.bridge import Bridge, bridge_of
+from napari_ood.viewer.link import Link
 from napari_ood.viewer.section_bundle import BundleSection
 from napari_ood.viewer.section_results import ResultsSection
 from napari_ood.viewer.section_run import RunSection
@@ -46,7 +46,7 @@ class OodDock(QWidget):
         self._sections = (self.slide, self.bundle, self.run, self.results)
         self._lay_out()
         self._connect_sections()
-        self._link = _Link(self)
+        self._link = Link(self)
 
     def _lay_out(self) -> None:
         content = QWidget()
@@ -142,25 +142,3 @@ class OodDock(QWidget):
             self._link.cut()
             self._bridge = None
             self.deleteLater()  # nobody else owns a widget without a parent
-
-
-class _Link:
-    """Calls a dock on every change of the session until one of the two is gone.
-
-    Not a Qt object: it outlives the dock's C++ half, which Qt may destroy without telling Python.
-    """
-
-    def __init__(self, dock: OodDock) -> None:
-        self._dock = ref(dock)
-        self._session = dock.bridge.session
-        self._session.changed.connect(self._forward)
-        dock.destroyed.connect(self.cut)
-        dock.show_state(self._session.state, None)
-
-    def cut(self, *_: object) -> None:
-        self._session.changed.disconnect(self._forward, missing_ok=True)
-
-    def _forward(self, new: State, old: State) -> None:
-        dock = self._dock()
-        if dock is not None:
-            dock.show_state(new, old)
