@@ -1,1 +1,16 @@
 """Whether a slide fits a bundle: scale, scanner, stain, focus, artefacts, in words."""
+
+from __future__ import annotations
+
+from napari_ood.passport.check import Check, Light, Passport
+from napari_ood.passport.make import make_passport
+from napari_ood.passport.overrides import PassportOverride, PassportOverrides
+
+__all__ = [
+    "Check",
+    "Light",
+    "Passport",
+    "PassportOverride",
+    "PassportOverrides",
+    "make_passport",
+]

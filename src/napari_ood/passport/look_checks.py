@@ -1,0 +1,212 @@
+"""Checks of what a sample of tissue tiles looks like: stain, focus, pen, folds; and how much of it.
+
+The limits were set on real and procedural slides; docs/passport.md says how often they are right.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.passport.check import Check, Light
+from napari_ood.slides.appearance import STATISTICS
+
+if TYPE_CHECKING:
+    from napari_ood.models import Card
+    from napari_ood.passport.sample import TileSample
+
+Floats = NDArray[np.float32]
+
+STAIN: dict[str, str] = {
+    "haematoxylin_mean": "haematoxylin",
+    "eosin_mean": "eosin",
+    "density_mean": "staining strength",
+    "chroma_x": "hue (red)",
+    "chroma_y": "hue (green–blue)",
+    "saturation_mean": "saturation",
+    "brightness_mean": "brightness",
+}
+STAIN_YELLOW, STAIN_RED = 1.0, 2.0
+"""Distance of the medians in spreads (half of the 16th to 84th percentile) of training tiles."""
+BLUR_QUANTILE = 0.01
+"""Tiles less sharp than this share of training tiles are called blurred."""
+BLUR_BELOW = 1.0
+"""Tiles with a tenth (10^−1) of the slide's median Laplacian variance are blurred as well."""
+BLUR_YELLOW, BLUR_RED = 0.05, 0.25
+INK_CELLS = 0.1
+"""Share of a tile in the colour of ink, from which it is called inked."""
+INK_YELLOW, INK_RED = 0.04, 0.25
+FOLD_FENCE = 1.5
+"""Tukey's fence: a tile lies this many interquartile ranges above the slide's upper quartile."""
+FOLD_YELLOW, FOLD_RED = 0.02, 0.20
+LITTLE_TISSUE = 20
+"""Tiles below which shares and medians say little."""
+GLASSY = 0.8
+"""Tiles with more glass than this are too empty to tell sharp from blurred, or folded from flat."""
+
+
+def check_tissue(sample: TileSample) -> Check:
+    """How much tissue there is."""
+    key, title = "tissue", "Tissue"
+    if sample.whole_image:
+        words = "The bundle judges the image as a whole; tissue is not looked for."
+        return Check(key, title, Light.GREEN, "whole image", words)
+    area = sample.area_mm2
+    value = f"{sample.n_tissue:,} tiles" if area is None else f"{area:,.3g} mm²"
+    numbers: dict[str, float | str] = {"n_tissue_tiles": sample.n_tissue}
+    if area is not None:
+        numbers["area_mm2"] = area
+    if not sample.n_tissue:
+        words = "No tissue was found. Check that it is the right slide, not a label or empty glass."
+        return Check(key, title, Light.RED, value, words, numbers)
+    if sample.n_tissue < LITTLE_TISSUE:
+        words = f"Only {sample.n_tissue} tiles of tissue: shares and medians below say little."
+        return Check(key, title, Light.YELLOW, value, words, numbers)
+    return Check(key, title, Light.GREEN, value, f"{sample.n_tissue:,} tiles of tissue.", numbers)
+
+
+def check_stain(sample: TileSample, reference: Floats | None, card: Card | None) -> Check:
+    """Compare colours with those of the training tiles; ``reference`` is [n, S] or None."""
+    key, title = "stain", "Stain"
+    if not len(sample):
+        return Check(key, title, Light.GREY, "not known", "There is no tissue to look at.")
+    if reference is None:
+        have = "Choose a bundle to compare it with."
+        if card is not None:
+            have = "The bundle does not store what its training tiles look like; train it anew."
+            have += f" Its card says: {card.stain}." if card.stain else ""
+        return Check(key, title, Light.GREY, "not compared", have, _medians(sample))
+    shifts = {name: _shift(sample.column(name), _column(reference, name)) for name in STAIN}
+    worst = max(shifts, key=lambda name: abs(shifts[name]))
+    far = abs(shifts[worst])
+    direction = "above" if shifts[worst] > 0 else "below"
+    value = f"{far:.1f} spreads from training"
+    numbers = {f"shift_{name}": shift for name, shift in shifts.items()} | _medians(sample)
+    light = _graded(far, STAIN_YELLOW, STAIN_RED)
+    if light is Light.GREEN:
+        words = f"Colours of {sample.words} lie where those of the training tiles do."
+        return Check(key, title, light, value, words, numbers)
+    words = (
+        f"The median {STAIN[worst]} of {sample.words} lies {far:.1f} spreads {direction} that of "
+        "the training tiles: another stain, laboratory or scanner. "
+    )
+    words += "Look at the appearance map first." if light is Light.YELLOW else _DISTRUST
+    return Check(key, title, light, value, words, numbers)
+
+
+_DISTRUST = "Don't trust predictions; normalise the stain or use a bundle trained on such slides."
+
+
+def check_focus(sample: TileSample, reference: Floats | None) -> Check:
+    """Share of tiles that are blurred, against training and against the slide itself."""
+    key, title = "focus", "Focus"
+    seen = (sample.column("glass") < GLASSY) & ~inked(sample)
+    if not seen.any():
+        return Check(key, title, Light.GREY, "not known", "There is no tissue to look at.")
+    blurred = blurred_tiles(sample, reference)
+    share = float(blurred[seen].mean())
+    sharpness = float(np.median(sample.column("sharpness")[seen]))
+    numbers: dict[str, float | str] = {"share_blurred": share, "median_sharpness": sharpness}
+    value = f"{share:.0%} of tiles blurred"
+    light = _graded(share, BLUR_YELLOW, BLUR_RED)
+    if light is not Light.GREEN:
+        words = (
+            f"{share:.0%} of {sample.words} are less sharp than nearly all training tiles or than "
+            "the rest of the slide. Look at them; have the slide scanned again if it matters there."
+        )
+        return Check(key, title, light, value, words, numbers)
+    if reference is None:
+        if sample.whole_image:
+            words = "One image says nothing without training images to compare with."
+            return Check(key, title, Light.GREY, "not compared", words, numbers)
+        words = "Sharpness is even over the slide. Blur of the whole slide would not show here."
+        return Check(key, title, Light.GREEN, value, words, numbers)
+    words = f"Looked at {sample.words}; 1 % would be usual."
+    return Check(key, title, light, value, words, numbers)
+
+
+def check_pen(sample: TileSample) -> Check:
+    """Hint at ink: colours that no stain has."""
+    key, title = "pen", "Pen marks"
+    if not len(sample):
+        return Check(key, title, Light.GREY, "not known", "There is no tissue to look at.")
+    share = float(inked(sample).mean())
+    numbers = {"share_inked": share}
+    value = f"{share:.1%} of tiles"
+    light = _graded(share, INK_YELLOW, INK_RED)
+    if light is Light.GREEN:
+        return Check(key, title, light, value, f"Looked at {sample.words}.", numbers)
+    words = (
+        f"{share:.1%} of {sample.words} have the colour of ink, green, blue, black or red. "
+        "Leave these regions out."
+    )
+    return Check(key, title, light, value, words, numbers)
+
+
+def check_fold(sample: TileSample) -> Check:
+    """Hint at folds: darker and more saturated than the rest of the slide."""
+    key, title = "fold", "Folds"
+    if len(sample) < LITTLE_TISSUE:
+        words = "Too little tissue to tell a fold from the rest of it."
+        return Check(key, title, Light.GREY, "not known", words)
+    share = float(folded_tiles(sample).mean())
+    numbers = {"share_folded": share}
+    value = f"{share:.1%} of tiles"
+    light = _graded(share, FOLD_YELLOW, FOLD_RED)
+    if light is Light.GREEN:
+        return Check(key, title, light, value, f"Looked at {sample.words}.", numbers)
+    words = (
+        f"{share:.1%} of {sample.words} are far darker and more saturated than the rest: folds, "
+        "thick tissue or pigment. Look at them before you believe what is said there."
+    )
+    return Check(key, title, light, value, words, numbers)
+
+
+def inked(sample: TileSample) -> NDArray[np.bool_]:
+    """Tiles with ink; [n] bool."""
+    return np.asarray(sample.column("ink") > INK_CELLS)
+
+
+def blurred_tiles(sample: TileSample, reference: Floats | None) -> NDArray[np.bool_]:
+    """Tiles with tissue and without ink that are out of focus; [n] bool."""
+    sharpness = sample.column("sharpness")
+    seen = (sample.column("glass") < GLASSY) & ~inked(sample)
+    if not seen.any():
+        return seen
+    limit = float(np.median(sharpness[seen])) - BLUR_BELOW
+    if reference is not None:
+        usual = np.quantile(_column(reference, "sharpness"), BLUR_QUANTILE)
+        limit = max(limit, float(usual))
+    return np.asarray(seen & (sharpness < limit))
+
+
+def folded_tiles(sample: TileSample) -> NDArray[np.bool_]:
+    """Tiles that stand out as folds do, without ink; [n] bool."""
+    fold, clean = sample.column("fold"), ~inked(sample)
+    if not clean.any():
+        return clean
+    low, high = np.quantile(fold[clean], [0.25, 0.75])
+    return np.asarray(clean & (fold > high + FOLD_FENCE * (high - low)) & (high > low))
+
+
+def _graded(amount: float, yellow: float, red: float) -> Light:
+    if amount >= red:
+        return Light.RED
+    return Light.YELLOW if amount >= yellow else Light.GREEN
+
+
+def _column(reference: Floats, name: str) -> Floats:
+    return reference[:, STATISTICS.index(name)]
+
+
+def _shift(values: Floats, reference: Floats) -> float:
+    """Distance of the medians in half of the reference's 16th to 84th percentile."""
+    low, middle, high = (float(q) for q in np.quantile(reference, [0.16, 0.5, 0.84]))
+    spread = max((high - low) / 2, 1e-3)  # a constant reference must not blow up rounding
+    return (float(np.median(values)) - middle) / spread
+
+
+def _medians(sample: TileSample) -> dict[str, float | str]:
+    return {name: float(np.median(sample.column(name))) for name in STAIN}
