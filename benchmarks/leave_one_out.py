@@ -31,18 +31,15 @@ from napari_ood.evaluation.tileset import ALL
 from napari_ood.models import save_bundle
 from napari_ood.models.card import CONFIG as CONFIG_FILE
 from napari_ood.training import TileDataset, TrainConfig, TrainProgress, read_dataset
-from napari_ood.training.make import make_bundle
+from napari_ood.training.make import make_bundle, refit_bundle
 from napari_ood.training.request import CHECKPOINT, Request
 
 RECIPES = Path(__file__).resolve().parents[1] / "training" / "recipes"
 TEST_SPLITS = ("test", "valid")
 APPEARANCE = "mahalanobis@stem+stage1+stage2+stage3"
-TISSUE = "invariant@stage2+stage3"
-SCORES = {
-    "uncertainty": "entropy",
-    "ood": f"max({APPEARANCE},{TISSUE})",
-    "appearance": APPEARANCE,
-    "tissue": TISSUE,
+TISSUE = {
+    "he": "invariant-knn@stem+stage1+stage2+stage3+stage4",
+    "photo": "invariant-knn@stage5",
 }
 HEAD_SCORES = ("entropy", "disagreement", "energy")
 CONFIG = TrainConfig(
@@ -87,7 +84,7 @@ def main() -> None:
     results: list[Result] = []
     for name in args.classes or dataset.classes:
         done = args.out / f"{name}.json"
-        if not done.is_file():
+        if args.refit or not done.is_file():
             result = leave_out(dataset, name, test, args, init)
             done.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", "utf-8")
         results.append(json.loads(done.read_text("utf-8")))
@@ -122,9 +119,18 @@ def leave_out(
         init=init,
         name=f"without-{name}".replace("_", "-"),
     )
+    tissue = TISSUE[args.augment]
+    scores = {
+        "uncertainty": "entropy",
+        "ood": f"max({APPEARANCE},{tissue})",
+        "appearance": APPEARANCE,
+        "tissue": tissue,
+    }
     resume = (request.report / CHECKPOINT).is_file() or (request.out / CONFIG_FILE).is_file()
     made = make_bundle(request, _report, _say, resume=resume).bundle
-    card = dataclasses.replace(made.card, scores=SCORES)
+    if args.refit:
+        made = refit_bundle(request, made, _say)
+    card = dataclasses.replace(made.card, scores=scores)
     bundle = save_bundle(request.out, made.trained_network(), card, made.reference)
     measured = evaluate(
         bundle,
@@ -244,6 +250,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--augment", choices=("he", "photo"), default="he")
     parser.add_argument("--epochs", type=int, help="of all layers; fewer for a trial run")
     parser.add_argument("--init", metavar="FILE|timm", help="trunk's weights; default: ImageNet's")
+    parser.add_argument(
+        "--refit", action="store_true", help="fit the references anew, and measure again"
+    )
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

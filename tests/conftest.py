@@ -91,7 +91,7 @@ def two_kinds_bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFacto
 
     stored = tiny_bundle.require_reference().tensors()
     rng = np.random.default_rng(1)
-    stored["nuisance.features"] = rng.normal(size=(60, tiny_bundle.card.n_features)) * 0.1
+    stored["nuisance.features"] = rng.normal(size=stored["train.features"].shape) * 0.1
     scores = {
         "uncertainty": "entropy",
         "ood": "max(mahalanobis@layer1,invariant@penultimate)",

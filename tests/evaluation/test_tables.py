@@ -79,7 +79,7 @@ def test_controls_change_tiles_but_not_much_and_repeatably():
     assert (other[jitter] != changed[jitter]).any()
 
 
-def test_controls_hold_changes_that_no_nuisance_direction_was_fitted_on(
+def test_controls_do_what_their_names_say(
     monkeypatch: pytest.MonkeyPatch,
 ):
     grey = np.full((2, 96, 96, 3), 100, np.uint8)
@@ -95,6 +95,12 @@ def test_controls_hold_changes_that_no_nuisance_direction_was_fitted_on(
     assert sharp[0, :, 47].mean() < 85
     assert sharp[0, :, 48].mean() > 165
     assert sharp[:, :, :24].mean() == pytest.approx(100, abs=1)
+    light = changed["uneven light (± 15 %)"]
+    assert light[:, :, :8].mean() == pytest.approx(115 * 0.98, abs=2)
+    assert light[:, :, -8:].mean() == pytest.approx(150 * 0.86, abs=2)
+    fringe = changed["colour fringes (1 px)"][:, :, 46:50].mean(axis=(0, 1))
+    assert fringe[1, 0] > fringe[1, 2] + 5, "left of the edge red is ahead of blue"
+    assert np.abs(fringe.mean(axis=0) - 125).max() < 15
     # Quality 75 takes much of it away, and half of the chroma's: what is left is still noise.
     noise = changed["noise (σ 6)"] - plain
     assert 1 < noise.std() < 6

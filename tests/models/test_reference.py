@@ -5,6 +5,7 @@ import pytest
 
 from napari_ood.errors import BundleError
 from napari_ood.models import FeatureBlock, Reference
+from napari_ood.slides.appearance import STATISTICS
 
 BLOCKS = (
     FeatureBlock("early", "layer1", "mean", 0, 4),
@@ -124,15 +125,20 @@ def test_scores_that_do_not_exist_are_named(arrays: dict[str, np.ndarray], name:
 
 ALL = (
     *("mahalanobis@early", "mahalanobis++", "relative@early+penultimate", "knn", "residual@early"),
-    *("vim", "vim@early", "multilayer@early+penultimate", "invariant@early"),
+    *("vim", "vim@early", "multilayer@early+penultimate", "invariant@early", "invariant-knn"),
     *("max(mahalanobis@early,entropy)", "max(vim,max(knn@early,invariant))"),
 )
 
 
 @pytest.fixture
 def full(arrays: dict[str, np.ndarray]) -> Reference:
-    nuisance = np.random.default_rng(3).normal(size=(50, 10))
-    return Reference(**arrays, blocks=BLOCKS, nuisance_features=nuisance)
+    rng = np.random.default_rng(3)
+    return Reference(
+        **arrays,
+        blocks=BLOCKS,
+        nuisance_features=rng.normal(size=(300, 10)),
+        statistics=rng.random((300, len(STATISTICS))),
+    )
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -181,6 +187,7 @@ def test_changed_tiles_are_stored_and_read_back(full: Reference):
     np.testing.assert_allclose(
         again.nuisance_features, full.nuisance_features, rtol=1e-3, atol=1e-6
     )
+    np.testing.assert_array_equal(again.statistics, full.statistics)
     tiles = full.validation_features
     np.testing.assert_allclose(
         again.score("invariant@early", None, tiles),
@@ -193,15 +200,20 @@ def test_an_older_reference_loads_and_says_what_it_lacks(arrays: dict[str, np.nd
     stored = Reference(**arrays, blocks=BLOCKS).tensors()
     assert "nuisance.features" not in stored
     reference = Reference.from_tensors(stored, BLOCKS)
+    assert reference.statistics is None
     assert np.isfinite(reference.quantile("mahalanobis@early", 0.5))
-    for name in ("invariant@early", "max(entropy,invariant)"):
+    for name in ("invariant@early", "invariant-knn", "max(entropy,invariant)"):
         with pytest.raises(BundleError, match=r"changed tiles.*fit the reference anew"):
             reference.validation_scores(name)
 
 
 @pytest.mark.parametrize(
     ("nuisance", "match"),
-    [(np.zeros((4, 9)), r"nuisance\.features"), (np.full((4, 10), np.inf), "not finite")],
+    [
+        (np.zeros((300, 9)), r"nuisance\.features"),
+        (np.zeros((4, 10)), r"nuisance\.features"),
+        (np.full((300, 10), np.inf), "not finite"),
+    ],
 )
 def test_changed_tiles_that_do_not_fit_are_refused(
     arrays: dict[str, np.ndarray], nuisance: np.ndarray, match: str

@@ -12,6 +12,7 @@ from sklearn.covariance import ledoit_wolf
 
 from napari_ood.scores import (
     FEATURE_SCORES,
+    NEED_CHANGED_TILES,
     NUISANCE_WEIGHT,
     Bank,
     HeadSample,
@@ -39,7 +40,7 @@ def make_bank(n: int = 400, seed: int = 0, linear: bool = True, n_classes: int =
     logits = np.einsum("nd,mcd->nmc", held, weight) + bias
     if not linear:
         logits = np.tanh(logits) * 3
-    nuisance = rng.normal(size=(60, D)) * np.r_[np.full(3, 20), np.full(D - 3, 0.1)]
+    nuisance = rng.normal(size=(n, D)) * np.r_[np.full(3, 20), np.full(D - 3, 0.1)]
     head = HeadSample(weight, bias, held, logits.astype(np.float32))
     return Bank(x, labels, WIDTHS, nuisance.astype(np.float32), head)
 
@@ -82,6 +83,24 @@ def direct(method: str, bank: Bank, test: np.ndarray, logits: np.ndarray) -> np.
         d = bank.nuisance.astype(np.float64) / scale
         extra = NUISANCE_WEIGHT * np.mean([np.outer(v, v) for v in d], axis=0)
         return np.sqrt(squared(x / scale, y, t / scale, extra))
+    if method == "invariant-knn":
+        halves = (slice(0, 5), slice(5, 12))
+        x, moved, t = (
+            np.concatenate(
+                [a[:, h] / np.linalg.norm(a[:, h], axis=1, keepdims=True) for h in halves], 1
+            )
+            for a in (x, x + bank.nuisance, t)
+        )
+        scale = x.std(axis=0)
+        d = (moved - x) / scale
+        means = np.stack([(x / scale)[y == c].mean(axis=0) for c in np.unique(y)])
+        sigma = ledoit_wolf(
+            x / scale - means[np.searchsorted(np.unique(y), y)], assume_centered=True
+        )[0]
+        inverse = np.linalg.inv(sigma + NUISANCE_WEIGHT * d.T @ d / len(d))
+        away = (t[:, None] - x[None]) / scale
+        distances = np.sqrt(np.einsum("nmd,de,nme->nm", away, inverse, away))
+        return np.sort(distances, axis=1)[:, min(5, len(x)) - 1]
     assert bank.head is not None
     w, b = (a.astype(np.float64).mean(axis=0) for a in (bank.head.weight, bank.head.bias))
     origin = -np.linalg.pinv(w) @ b
@@ -108,7 +127,8 @@ def test_equals_the_direct_formula(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_far_tiles_score_higher_than_held_out_ones(method: str) -> None:
     bank = make_bank(600)
-    inside = replace(bank, features=bank.features[:400], labels=bank.labels[:400])
+    first = {name: getattr(bank, name)[:400] for name in ("features", "labels", "nuisance")}
+    inside = replace(bank, **first)
     detector = FEATURE_SCORES[method](inside)
     near = bank.features[400:]
     far = near * np.where(np.arange(D) % 2, -9.0, 9.0)
@@ -263,8 +283,9 @@ def test_invariant_forgets_the_directions_in_which_appearance_moves_tiles() -> N
 def test_what_is_missing_is_named() -> None:
     bank = make_bank()
     bare = Bank(bank.features, bank.labels, WIDTHS)
-    with pytest.raises(ValueError, match="changed tiles"):
-        FEATURE_SCORES["invariant"](bare)
+    for method in NEED_CHANGED_TILES:
+        with pytest.raises(ValueError, match="changed tiles"):
+            FEATURE_SCORES[method](bare)
     with pytest.raises(ValueError, match="last layer"):
         FEATURE_SCORES["vim"](bare)
     with pytest.raises(ValueError, match="needs logits"):

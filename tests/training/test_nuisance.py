@@ -52,7 +52,7 @@ def test_every_tile_is_changed_repeatably_and_each_for_itself(kind: str) -> None
 def test_the_changes_are_in_the_stated_measure(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alone, each change does what it says: colour moves, scale and blur leave the mean colour."""
     tiles = tissue(60)
-    shares = ("COLOUR_SHARE", "SCALE_SHARE", "BLUR_SHARE")
+    shares = ("COLOUR_SHARE", "SCALE_SHARE", "BLUR_SHARE", "SHARPEN_SHARE", "NOISE_SHARE")
 
     def only(share: str) -> np.ndarray:
         for name in shares:
@@ -64,7 +64,10 @@ def test_the_changes_are_in_the_stated_measure(kind: str, monkeypatch: pytest.Mo
     assert moved["COLOUR_SHARE"].mean() > 5 and moved["COLOUR_SHARE"].mean() < 60
     assert moved["BLUR_SHARE"].mean() < 1
     assert moved["SCALE_SHARE"].mean() < 5
-    assert sharp(only("BLUR_SHARE")) < 0.7 * sharp(tiles.astype(float))
+    assert sharp(only("BLUR_SHARE")) < 0.75 * sharp(tiles.astype(float))
+    assert moved["SHARPEN_SHARE"].mean() < 2 and moved["NOISE_SHARE"].mean() < 1
+    assert sharp(only("SHARPEN_SHARE")) > 1.2 * sharp(tiles.astype(float))
+    assert sharp(only("NOISE_SHARE")) > 1.03 * sharp(only("none"))
     compressed_only = only("none")
     errors = np.abs(compressed_only - tiles).mean(axis=(1, 2, 3))
     assert np.abs(compressed(tiles, 95).astype(float) - tiles).mean() < errors.mean() < 12
@@ -100,7 +103,7 @@ def net() -> MultiHeadNet:
 
 def fit(net: MultiHeadNet, **options: object):
     labels, held_labels = np.arange(60) % 2, np.arange(20) % 2
-    arguments = {"n_train": 40, "n_nuisance": 25, "device": "cpu", **options}
+    arguments = {"n_train": 40, "device": "cpu", **options}
     return fit_reference(
         net, MEAN, STD, tissue(60), labels, tissue(20, seed=1), held_labels, **arguments
     )
@@ -120,7 +123,7 @@ def test_the_stored_differences_are_of_the_same_training_tiles(
     reference = fit(net, seed=5)
     (tiles,) = seen
     training = {tile.tobytes() for tile in tissue(60)}
-    assert len(tiles) == 25 and all(tile.tobytes() in training for tile in tiles)
+    assert len(tiles) == 40 and all(tile.tobytes() in training for tile in tiles)
     engine = InferenceNet(net, MEAN, STD)
     with torch.inference_mode():
         plain, changed = (
@@ -134,9 +137,10 @@ def test_the_stored_differences_are_of_the_same_training_tiles(
 
 
 def test_changed_tiles_leave_the_rest_of_the_reference_as_it_was(net: MultiHeadNet) -> None:
-    without, some, photo = fit(net, n_nuisance=0), fit(net), fit(net, augment="photo")
+    without, some, photo = fit(net, with_changes=False), fit(net), fit(net, augment="photo")
     assert without.nuisance_features is None
-    assert fit(net, n_nuisance=1000).nuisance_features.shape == without.train_features.shape
+    assert some.nuisance_features is not None
+    assert some.nuisance_features.shape == without.train_features.shape
     for name, array in without.tensors().items():
         np.testing.assert_array_equal(some.tensors()[name], array)
     np.testing.assert_array_equal(fit(net).nuisance_features, some.nuisance_features)
@@ -159,5 +163,5 @@ def test_invariant_moves_less_than_mahalanobis_when_only_the_appearance_changes(
         inside, outside = (reference.score(name, None, x) for x in (plain, other))
         return float(outside.mean() / inside.mean())
 
-    assert moved("invariant@layer1") < 1.3
+    assert moved("invariant@layer1") < 1.4
     assert moved("mahalanobis@layer1") - 1 > 2 * (moved("invariant@layer1") - 1)

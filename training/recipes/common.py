@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_ood.models import Bundle, save_bundle
+from napari_ood.models import Bundle, load_bundle, save_bundle
 from napari_ood.training.config import EpochRecord, TrainProgress
-from napari_ood.training.make import make_bundle
+from napari_ood.training.make import make_bundle, refit_bundle
 from napari_ood.training.request import Request
 
 COLUMNS = ("path", "label", "group", "mpp")
@@ -29,6 +29,9 @@ def options(
     parser.add_argument("--epochs", type=int, help="fewer, for a trial run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch")
+    parser.add_argument(
+        "--refit", action="store_true", help="keep OUT's weights, fit its reference and card anew"
+    )
     more(parser)
     return parser.parse_args()
 
@@ -54,18 +57,26 @@ def rows_of_split(
     return out
 
 
-def train_bundle(
-    request: Request, words: Mapping[str, Any], log: Path, resume: bool = False
-) -> Bundle:
-    """Train as requested, then write the card's words; ``log`` gets one JSON line per epoch."""
+def train_bundle(request: Request, words: Mapping[str, Any], args: argparse.Namespace) -> Bundle:
+    """Train as requested, or only fit the reference anew, then write the card's words.
+
+    OUT.log.jsonl gets one line per epoch.
+    """
 
     def report(progress: TrainProgress) -> None:
         if progress.record is not None:
             print(json.dumps(_short(progress.record)), flush=True)
 
-    made = make_bundle(request, report, lambda text: print(text, file=sys.stderr), resume=resume)
-    log.write_text("".join(json.dumps(r) + "\n" for r in made.summary["history"]), "utf-8")
-    bundle = made.bundle
+    def notice(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    if args.refit:
+        bundle = refit_bundle(request, load_bundle(request.out), notice)
+    else:
+        made = make_bundle(request, report, notice, resume=args.resume)
+        lines = (json.dumps(record) + "\n" for record in made.summary["history"])
+        args.out.with_suffix(".log.jsonl").write_text("".join(lines), "utf-8")
+        bundle = made.bundle
     card = dataclasses.replace(bundle.card, **words)
     return save_bundle(request.out, bundle.trained_network(), card, bundle.reference)
 

@@ -31,7 +31,7 @@ from napari_ood.training.request import Request
 TILE = 160
 CLASSES = ("melanoma", "nevus", "seborrheic_keratosis")
 COLORS = {"melanoma": "#cc3311", "nevus": "#4477aa", "seborrheic_keratosis": "#ddaa33"}
-APPEARANCE, TISSUE = "mahalanobis@stage1", "invariant@stage4"
+APPEARANCE, TISSUE = "mahalanobis@stage1", "invariant-knn@stage5"
 CONFIG = TrainConfig(
     architecture=ARCHITECTURE,
     mean_std=MEAN_STD,
@@ -87,7 +87,7 @@ def main() -> None:
         init=args.init or str(imagenet_file(work)),
         name=words["name"],
     )
-    train_bundle(request, words, args.out.with_suffix(".log.jsonl"), args.resume)
+    train_bundle(request, words, args)
 
 
 def card_words(left_out: str | None = None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ CONFIG = TrainConfig(
         ("stage1", "blocks.1.1", "mean_std"),
         ("stage2", "blocks.2.1", "mean_std"),
         ("stage3", "blocks.3.2", "mean_std"),
+        ("stage4", "blocks.4.2", "mean_std"),
         ("stage5", "blocks.5.3", "mean"),
     ),
     n_heads=10,
@@ -71,11 +72,11 @@ def main() -> None:
         init=str(imagenet_file(work)),
         name=CARD["name"],
     )
-    train_bundle(request, CARD, args.out.with_suffix(".log.jsonl"), args.resume)
+    train_bundle(request, CARD, args)
 
 
 APPEARANCE = "mahalanobis@stem+stage1+stage2+stage3"
-TISSUE = "invariant@stage2+stage3"
+TISSUE = "invariant-knn@stem+stage1+stage2+stage3+stage4"
 CARD: dict[str, Any] = {
     "name": "lymph-node-he",
     "description": (

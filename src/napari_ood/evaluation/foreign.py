@@ -76,10 +76,11 @@ def controls(tiles: Tiles, seed: int = 0) -> dict[str, Tiles]:
     What a score says about these tells whether it sees tissue, or compression, scale, focus and
     stain. All end with a compression at quality 75, 4:2:0, those at another quality excepted.
 
-    Compression, scale, blur and stain jitter are kinds of change that ``training.nuisance`` makes,
-    too, in other amounts: ``invariant`` has fitted its nuisance directions on them. Independent
-    are sharpening, noise and, where Pillow has it, WebP, on which nothing was fitted; and gamma,
-    but for bundles of photographs (``augment="photo"``), whose nuisance directions know it.
+    Compression, scale, blur, sharpening, noise and stain jitter are kinds of change that
+    ``training.nuisance`` makes, too, in other amounts: ``invariant`` and ``invariant-knn`` have
+    fitted their nuisance directions on them. Independent are colour fringes and, where Pillow has
+    it, WebP, on which nothing was fitted; and gamma and uneven light, but for bundles of
+    photographs (``augment="photo"``), whose nuisance directions know them.
 
     Parameters
     ----------
@@ -102,6 +103,10 @@ def _familiar(tiles: Tiles, seed: int) -> dict[str, Tiles]:
         "shrunk 0.83 × (edges mirrored)": _each(tiles, _shrunk),
         "blurred (σ 0.5 px)": _filtered(tiles, ImageFilter.GaussianBlur(0.5)),
         "blurred (σ 1 px)": _filtered(tiles, ImageFilter.GaussianBlur(1.0)),
+        "sharpened (radius 2 px, 100 %)": _filtered(
+            tiles, ImageFilter.UnsharpMask(radius=2, percent=100, threshold=0)
+        ),
+        f"noise (σ {NOISE})": jpeg(_noisy(tiles, seed)),
         f"stain jitter ±{JITTER:.0%}".replace("%", " %"): jpeg(_stain_jitter(tiles, seed)),
     }
 
@@ -110,10 +115,8 @@ def _independent(tiles: Tiles, seed: int) -> dict[str, Tiles]:
     found = {
         "gamma 0.8": jpeg(_gamma(tiles, 0.8)),
         "gamma 1.25": jpeg(_gamma(tiles, 1.25)),
-        "sharpened (radius 2 px, 100 %)": _filtered(
-            tiles, ImageFilter.UnsharpMask(radius=2, percent=100, threshold=0)
-        ),
-        f"noise (σ {NOISE})": jpeg(_noisy(tiles, seed)),
+        "uneven light (± 15 %)": jpeg(_unevenly_lit(tiles, 0.15)),
+        "colour fringes (1 px)": jpeg(_fringed(tiles)),
     }
     if features.check("webp"):
         found["WebP (q50)"] = _each(tiles, _webp)
@@ -131,6 +134,19 @@ def _filtered(tiles: Tiles, kernel: ImageFilter.Filter) -> Tiles:
 def _gamma(tiles: Tiles, gamma: float) -> Tiles:
     table = np.rint((np.arange(256) / 255) ** gamma * 255).astype(np.uint8)
     return table[tiles]
+
+
+def _unevenly_lit(tiles: Tiles, amount: float) -> Tiles:
+    """Brighter at the left, darker at the right."""
+    light = 1 + amount * np.linspace(1, -1, tiles.shape[2])[:, None]
+    return np.rint(np.clip(tiles * light, 0, 255)).astype(np.uint8)
+
+
+def _fringed(tiles: Tiles) -> Tiles:
+    """Red a pixel to the left and blue one to the right of green: an objective's colour error."""
+    out = tiles.copy()
+    out[:, :, :-1, 0], out[:, :, 1:, 2] = tiles[:, :, 1:, 0], tiles[:, :, :-1, 2]
+    return out
 
 
 def _noisy(tiles: Tiles, seed: int) -> Tiles:

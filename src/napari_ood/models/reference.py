@@ -7,9 +7,10 @@ and thresholds come.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,7 @@ from napari_ood.models.card import FeatureBlock
 from napari_ood.scores import (
     FEATURE_SCORES,
     HEAD_SCORES,
+    NEED_CHANGED_TILES,
     Bank,
     Detector,
     HeadSample,
@@ -27,6 +29,7 @@ from napari_ood.scores import (
     row_chunks,
     score_bounds,
 )
+from napari_ood.slides.appearance import STATISTICS
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")
@@ -41,6 +44,8 @@ TENSORS = (
     "validation.labels",
 )
 NUISANCE = "nuisance.features"
+_STATISTIC_TENSORS = tuple(f"train.statistics.{name}" for name in STATISTICS)
+"""One tensor per statistic: the file says what is what."""
 LOW_QUANTILE, HIGH_QUANTILE = 0.05, 0.95
 
 
@@ -60,9 +65,11 @@ class Reference:
         Which columns of the features belong to which layer.
     temperature : float
         Of the bundle's card; divides logits.
-    nuisance_features : [K, D] float, optional
-        Features of training tiles with a changed appearance minus those of the same tiles as they
-        are; ``invariant`` needs them.
+    nuisance_features : [N, D] float, optional
+        Features of the training tiles with a changed appearance minus those of the same tiles as
+        they are; ``invariant`` and ``invariant-knn`` need them.
+    statistics : [N, S] float, optional
+        How the training tiles look: ``napari_ood.slides.appearance.tile_statistics``.
 
     Raises
     ------
@@ -83,6 +90,7 @@ class Reference:
         blocks: Sequence[FeatureBlock],
         temperature: float = 1.0,
         nuisance_features: ArrayLike | None = None,
+        statistics: ArrayLike | None = None,
     ) -> None:
         self.train_features = np.asarray(train_features, np.float32)
         self.train_labels = np.asarray(train_labels, np.int64)
@@ -94,6 +102,7 @@ class Reference:
         self.nuisance_features = (
             None if nuisance_features is None else np.asarray(nuisance_features, np.float32)
         )
+        self.statistics = None if statistics is None else np.asarray(statistics, np.float32)
         self.blocks = tuple(blocks)
         self.temperature = float(temperature)
         self._fits: dict[str, Detector] = {}
@@ -105,6 +114,15 @@ class Reference:
     def n_classes(self) -> int:
         """Number of classes, C."""
         return int(self.validation_logits.shape[2])
+
+    def with_temperature(self, temperature: float) -> Self:
+        """Return the same reference at another temperature; fits of the features are shared."""
+        if temperature == self.temperature:
+            return self
+        other = copy.copy(self)
+        other.temperature = float(temperature)
+        other._validation = {}
+        return other
 
     def score(self, name: str, logits: ArrayLike | None, features: ArrayLike | None) -> Floats:
         """Score tiles: higher = more uncertain / more foreign.
@@ -135,23 +153,31 @@ class Reference:
         if spec.needs_features and features is None:
             raise BundleError(f"score '{spec}' needs features")
         if spec.parts:
-            return np.maximum(*(self._standardised(part, logits, features) for part in spec.parts))
+            parts = (self._score(part, logits, features) for part in spec.parts)
+            return np.maximum(*map(self.standardised, map(str, spec.parts), parts))
         if spec.method in HEAD_SCORES:
             return HEAD_SCORES[spec.method](logits, self.temperature)
         return self._feature_score(spec, logits, np.asarray(features))
 
-    def _standardised(
-        self, spec: ScoreSpec, logits: ArrayLike | None, features: ArrayLike | None
-    ) -> Floats:
-        """Score with 0 at the median of in-distribution tiles and 1 at their 95th percentile.
+    def standardised(self, name: str, scores: ArrayLike) -> Floats:
+        """Scores with 0 at the median of in-distribution tiles and 1 at their 95th percentile.
 
-        Scores of any unit become comparable, and each has its threshold at 1.
+        Scores of any unit become comparable, and each has its threshold at 1: a part of
+        ``max(a,b)``.
+
+        Parameters
+        ----------
+        name : of the score
+        scores : [N] float, as :meth:`score` gives them
+
+        Returns
+        -------
+        [N] float32
         """
-        middle, threshold = self.quantile(str(spec), 0.5), self.quantile(str(spec), HIGH_QUANTILE)
+        middle, threshold = self.quantile(name, 0.5), self.quantile(name, HIGH_QUANTILE)
         # A score that hardly differs between in-distribution tiles must not blow up rounding.
         unit = max(threshold - middle, max(abs(middle), 1e-6) * 1e-6)
-        scores = self._score(spec, logits, features)
-        return ((scores.astype(np.float64) - middle) / unit).astype(np.float32)
+        return ((np.asarray(scores, np.float64) - middle) / unit).astype(np.float32)
 
     def _feature_score(
         self, spec: ScoreSpec, logits: ArrayLike | None, features: NDArray[np.floating]
@@ -226,6 +252,8 @@ class Reference:
         }
         if self.nuisance_features is not None:
             stored[NUISANCE] = _half(self.nuisance_features)
+        if self.statistics is not None:
+            stored |= dict(zip(_STATISTIC_TENSORS, self.statistics.T, strict=True))
         # safetensors writes the buffer as it lies in memory and ignores strides.
         return {name: np.ascontiguousarray(array) for name, array in stored.items()}
 
@@ -241,9 +269,16 @@ class Reference:
         if missing:
             raise BundleError(f"the bundle's reference lacks {missing[0]!r}: download it again")
         named = {name.replace(".", "_"): tensors[name] for name in TENSORS}
-        # Bundles of version 0.1 have no changed tiles.
-        nuisance = tensors.get(NUISANCE)
-        return cls(blocks=blocks, temperature=temperature, nuisance_features=nuisance, **named)
+        # Older bundles have no changed tiles, or no statistics of what tiles look like.
+        optional = {
+            "nuisance_features": tensors.get(NUISANCE),
+            "statistics": (
+                np.stack([tensors[name] for name in _STATISTIC_TENSORS], axis=1)
+                if all(name in tensors for name in _STATISTIC_TENSORS)
+                else None
+            ),
+        }
+        return cls(blocks=blocks, temperature=temperature, **optional, **named)
 
     def _parse(self, name: str) -> ScoreSpec:
         try:
@@ -259,7 +294,7 @@ class Reference:
     def _bank(self, spec: ScoreSpec) -> Bank:
         """What a score of these blocks is fitted to."""
         nuisance = self.nuisance_features
-        if spec.method == "invariant" and nuisance is None:
+        if spec.method in NEED_CHANGED_TILES and nuisance is None:
             raise BundleError(
                 f"score '{spec}' needs features of changed tiles, which this bundle's reference "
                 "lacks: fit the reference anew (napari_ood.training.fit_reference) or choose "
@@ -296,21 +331,20 @@ class Reference:
             "head.bias": (self.head_bias.shape, (m, c)),
             "train.features": ((d,), (width,)),
         }
+        if self.nuisance_features is not None:
+            expected[NUISANCE] = (self.nuisance_features.shape, (n, d))
+        if self.statistics is not None:
+            expected["train.statistics"] = (self.statistics.shape, (n, len(STATISTICS)))
         for name, (found, wanted) in expected.items():
             if found != wanted:
                 raise BundleError(f"reference {name!r} has shape {found}, expected {wanted}")
         if n < 2 or v < 1:
             raise BundleError("a reference needs training and validation tiles")
-        nuisance = self.nuisance_features
-        if nuisance is not None and (
-            nuisance.ndim != 2 or not len(nuisance) or nuisance.shape[1] != d
-        ):
-            raise BundleError(
-                f"reference {NUISANCE!r} has shape {nuisance.shape}, expected (K, {d})"
-            )
         arrays = [self.train_features, self.validation_features, self.validation_logits]
         arrays += [self.head_weight, self.head_bias]
-        for array in arrays if nuisance is None else [*arrays, nuisance]:
+        for array in arrays + [
+            a for a in (self.nuisance_features, self.statistics) if a is not None
+        ]:
             if not np.isfinite(array).all():
                 raise BundleError("the reference holds values that are not finite")
         if min(self.train_labels.min(), self.validation_labels.min()) < 0:

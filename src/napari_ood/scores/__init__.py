@@ -7,6 +7,7 @@ from napari_ood.scores.distance import (
     MultiLayer,
     RelativeMahalanobis,
     fit_invariant,
+    invariant_whitening,
 )
 from napari_ood.scores.heads import (
     disagreement,
@@ -16,38 +17,56 @@ from napari_ood.scores.heads import (
     mean_probability,
     msp,
 )
-from napari_ood.scores.nearest import NearestNeighbours
+from napari_ood.scores.nearest import InvariantNeighbours, NearestNeighbours
 from napari_ood.scores.registry import (
     FEATURE_SCORES,
     HEAD_SCORES,
+    NEED_CHANGED_TILES,
     ScoreSpec,
     parse_score,
     score_bounds,
 )
 from napari_ood.scores.subspace import Residual, ViM
+from napari_ood.scores.thresholds import (
+    Meaning,
+    Threshold,
+    coverage_threshold,
+    keep_threshold,
+    risk_threshold,
+    value_threshold,
+)
 
 __all__ = [
     "FEATURE_SCORES",
     "HEAD_SCORES",
+    "NEED_CHANGED_TILES",
     "NUISANCE_WEIGHT",
     "Bank",
     "Detector",
     "HeadSample",
+    "InvariantNeighbours",
     "Mahalanobis",
+    "Meaning",
     "MultiLayer",
     "NearestNeighbours",
     "RelativeMahalanobis",
     "Residual",
     "ScoreSpec",
+    "Threshold",
     "ViM",
+    "coverage_threshold",
     "disagreement",
     "energy",
     "entropy",
     "fit_invariant",
+    "invariant_whitening",
+    "keep_threshold",
     "maxlogit",
     "mean_probability",
     "msp",
     "parse_score",
+    "risk_threshold",
     "row_chunks",
     "score_bounds",
+    "value_threshold",
 ]

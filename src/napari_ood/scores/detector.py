@@ -68,7 +68,8 @@ class Bank:
     features : [N, D], one or more feature blocks side by side
     labels : [N] int
     widths : columns of each block; their sum is D
-    nuisance : [K, D], features of changed tiles minus those of the same tiles, or None
+    nuisance : [N, D], features of the same tiles with a changed appearance minus ``features``, or
+        None
     head : HeadSample, or None
     """
 

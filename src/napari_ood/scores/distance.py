@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_ood.scores.detector import Bank, Detector, Doubles
 
-NUISANCE_WEIGHT = 20.0
-"""λ of ``invariant``. Of 1, 3, 5, 10, 20, 30, the smallest with which all of lymph-node-he's
-control tiles (other stain, scale, focus, compression, stain cluster) stay below AUROC 0.60 against
-unchanged ones; blur of σ 1 px decides: 0.61 at 10, 0.59 at 20. Larger weights remove tissue, too:
-the mean AUROC on near foreign tissue is 0.967 at 10, 0.959 at 20, 0.953 at 30."""
+NUISANCE_WEIGHT = 40.0
+"""λ of ``invariant`` and ``invariant-knn``: how much more than other tissue a changed appearance
+counts when directions are judged. Chosen by control tiles (other stain, scale, focus, noise,
+compression), with no foreign tissue in view: all of lymph-node-he's stay below AUROC 0.60 against
+unchanged ones, or as good as (docs/results.md). Larger weights remove tissue, too."""
 
 CONSTANT_SHARE = 1e-3
 """A feature that never varies is given this share of the usual standard deviation."""
@@ -82,10 +82,23 @@ class Mahalanobis(Detector):
 def fit_invariant(features: ArrayLike, labels: ArrayLike, nuisance: ArrayLike) -> Mahalanobis:
     """Fit a Mahalanobis distance in which directions of appearance hardly count.
 
+    Parameters
+    ----------
+    features, labels, nuisance : as ``invariant_whitening`` takes them
+    """
+    x, y = _checked(features, labels)
+    whitening = invariant_whitening(x, y, nuisance)
+    means, _ = _class_means(x, y)
+    return Mahalanobis(means @ whitening, whitening)
+
+
+def invariant_whitening(features: ArrayLike, labels: ArrayLike, nuisance: ArrayLike) -> Doubles:
+    """Metric in which what changes the appearance of a tile hardly moves it.
+
     Σ = Σ_ID + λ · mean(d dᵀ), Σ_ID shrunk around the class means, d = features of a tile with
-    another stain, scale, focus or compression minus features of the same tile. Features are
+    another stain, scale, focus, noise or compression minus features of the same tile. Features are
     divided by their standard deviation first. In a direction in which changed appearance moves
-    tiles far the distance becomes small; what is left is tissue. Cf. within-class covariance
+    tiles far distances become small; what is left is tissue. Cf. within-class covariance
     normalisation (Hatch et al., Interspeech 2006) and nuisance attribute projection (Solomonoff et
     al., Odyssey 2004).
 
@@ -94,6 +107,10 @@ def fit_invariant(features: ArrayLike, labels: ArrayLike, nuisance: ArrayLike) -
     features : [N, D]
     labels : [N] int
     nuisance : [K, D], the differences d
+
+    Returns
+    -------
+    [D, D] float64, W with W Wᵀ = Σ⁻¹: distances are those of ``features @ W``
 
     Raises
     ------
@@ -107,10 +124,10 @@ def fit_invariant(features: ArrayLike, labels: ArrayLike, nuisance: ArrayLike) -
     spread = x.std(axis=0)
     varying = spread[spread > 0]
     scale = np.maximum(spread, CONSTANT_SHARE * (np.median(varying) if len(varying) else 1.0))
-    means, centred = _class_means(x / scale, y)
+    _, centred = _class_means(x / scale, y)
     d = d / scale
     whitening = _whitening(_shrunk_covariance(centred) + NUISANCE_WEIGHT * (d.T @ d) / len(d))
-    return Mahalanobis(means @ whitening, whitening / scale[:, None])
+    return np.asarray(whitening / scale[:, None])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from napari_ood.scores.distance import (
     RelativeMahalanobis,
     fit_invariant,
 )
-from napari_ood.scores.nearest import NearestNeighbours
+from napari_ood.scores.nearest import InvariantNeighbours, NearestNeighbours
 from napari_ood.scores.subspace import Residual, ViM
 
 HeadScore = Callable[..., NDArray[np.float32]]
@@ -46,9 +46,11 @@ FEATURE_SCORES: dict[str, Callable[[Bank], Detector]] = {
     "residual": Residual.fit,
     "multilayer": MultiLayer.fit,
     "invariant": _fit_invariant,
+    "invariant-knn": InvariantNeighbours.fit,
 }
 """Scores that need features and a reference: ``fit(bank)`` gives a detector."""
 
+NEED_CHANGED_TILES = ("invariant", "invariant-knn")
 MAX = "max"
 MAX_NESTING = 8
 DEFAULT_BLOCK = "penultimate"

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.models import MultiHeadNet, Reference
+from napari_ood.slides.appearance import tile_statistics
 from napari_ood.training.loop import Labels, Tiles, run_network
 from napari_ood.training.nuisance import changed_tiles
 
-TRAIN_TILES, VALIDATION_TILES, NUISANCE_TILES = 2000, 1000, 2000
+TRAIN_TILES, VALIDATION_TILES = 2000, 1000
 
 
 def fit_reference(
@@ -26,7 +27,7 @@ def fit_reference(
     temperature: float = 1.0,
     n_train: int = TRAIN_TILES,
     n_validation: int = VALIDATION_TILES,
-    n_nuisance: int = NUISANCE_TILES,
+    with_changes: bool = True,
     augment: str = "he",
     seed: int = 0,
     device: str = "auto",
@@ -34,9 +35,9 @@ def fit_reference(
     """Run the network over tiles and keep features, logits and labels.
 
     Distances are fitted to training tiles, a class-balanced sample; ranges and thresholds come
-    from held-out tiles, in the proportions in which they are given. Some of the same training tiles
-    are run again with a changed appearance, from which ``invariant`` learns what to disregard. No
-    OOD data is involved.
+    from held-out tiles, in the proportions in which they are given. The same training tiles are run
+    again with a changed appearance, from which ``invariant`` learns what to disregard. No OOD data
+    is involved.
 
     Parameters
     ----------
@@ -49,8 +50,8 @@ def fit_reference(
         Of the card.
     n_train, n_validation : int
         At most so many tiles of each are kept.
-    n_nuisance : int
-        At most so many of the kept training tiles are changed; 0 for none.
+    with_changes : bool
+        Whether to run the kept training tiles with a changed appearance, too.
     augment : "he" or "photo"
         What tiles of the same kind differ in, see ``changed_tiles``.
     seed : int
@@ -66,11 +67,9 @@ def fit_reference(
     held = np.sort(rng.permutation(len(val_labels))[:n_validation])
     _, features = run_network(net, mean, std, train_images[kept], device)
     nuisance = None
-    if n_nuisance > 0:
-        # Of the generator's stream the kept and held tiles come first: they stay what they were.
-        rows = np.sort(rng.permutation(len(kept))[:n_nuisance])
-        changed = changed_tiles(train_images[kept[rows]], augment, seed)
-        nuisance = run_network(net, mean, std, changed, device)[1] - features[rows]
+    if with_changes:
+        changed = changed_tiles(train_images[kept], augment, seed)
+        nuisance = run_network(net, mean, std, changed, device)[1] - features
     val_logits, val_features = run_network(net, mean, std, val_images[held], device)
     weight, bias = net.final_layer()
     return Reference(
@@ -84,6 +83,7 @@ def fit_reference(
         blocks=net.blocks,
         temperature=temperature,
         nuisance_features=nuisance,
+        statistics=tile_statistics(train_images[kept]),
     )
 
 

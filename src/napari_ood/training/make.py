@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import TrainingCancelled, TrainingError
-from napari_ood.models import Bundle, Card, load_bundle, resolve_device, save_bundle
+from napari_ood.models import (
+    BlockSpec,
+    Bundle,
+    Card,
+    MultiHeadNet,
+    load_bundle,
+    resolve_device,
+    save_bundle,
+)
 from napari_ood.training.checkpoint import checkpoint_file
 from napari_ood.training.config import BlockSpecs, TrainConfig
 from napari_ood.training.cutting import Change
@@ -135,14 +143,57 @@ def make_bundle(
     return made
 
 
-def default_scores(blocks: BlockSpecs) -> dict[str, str]:
+def refit_bundle(
+    request: Request, bundle: Bundle, on_notice: Callable[[str], None] = lambda text: None
+) -> Bundle:
+    """Fit the reference of a trained bundle anew, with the request's feature blocks.
+
+    The weights stay. The request must be that of the training, or held-out tiles are others.
+
+    Raises
+    ------
+    OodError
+        If the data can't be read, or the blocks are none of this network.
+    """
+    dataset = read_dataset(request.data, request.tile, request.mpp)
+    tiles = _read(request, dataset, on_notice)
+    card, config = bundle.card, request.config
+    net = MultiHeadNet(
+        card.architecture,
+        [BlockSpec(*block) for block in config.blocks],
+        card.n_heads,
+        card.n_classes,
+        card.head_depth,
+        card.head_width,
+        card.tile_size,
+        head_blocks=card.head_blocks,
+        input_size=card.input_size,
+    )
+    net.load_state_dict(bundle.trained_network().state_dict())
+    reference = fit_reference(
+        net,
+        card.mean,
+        card.std,
+        *tiles.arrays,
+        temperature=card.temperature,
+        augment=config.augment_kind,
+        seed=config.seed,
+        device=config.device,
+    )
+    return save_bundle(bundle.path, net, card, reference)
+
+
+def default_scores(blocks: BlockSpecs, augment: str = "he") -> dict[str, str]:
     """Scores of a bundle that nobody has chosen scores for; blocks from early to late.
 
-    ``appearance`` reads the first block, ``tissue`` the second one without the directions in which
-    a changed appearance moves it, ``ood`` is whichever of the two is farther beyond its threshold.
+    ``appearance`` reads the first block. ``tissue`` disregards what a changed appearance moves; it
+    reads the first two blocks for slides, the last one for photographs, where what is foreign is a
+    lesion rather than a texture (docs/results.md). ``ood`` is whichever of the two is farther
+    beyond its threshold.
     """
     names = [name for name, _, _ in blocks]
-    appearance, tissue = f"mahalanobis@{names[0]}", f"invariant@{names[1 % len(names)]}"
+    seen = names[-1:] if augment == "photo" else names[:2]
+    appearance, tissue = f"mahalanobis@{names[0]}", f"invariant-knn@{'+'.join(seen)}"
     return {
         "uncertainty": "entropy",
         "ood": f"max({appearance},{tissue})",
@@ -279,7 +330,7 @@ def _card(request: Request, name: str, trained: Trained, summary: dict[str, Any]
         std=trained.std,
         n_heads=config.n_heads,
         blocks=trained.net.blocks,
-        scores=default_scores(config.blocks),
+        scores=default_scores(config.blocks, config.augment_kind),
         temperature=trained.temperature,
         training_data=f"{request.data.resolve().name}: {n:,} tiles to train on, {v:,} held out.",
         intended_use="Research. Not a medical device; not for diagnosis.",

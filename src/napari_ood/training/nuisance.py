@@ -1,7 +1,7 @@
 """Tiles with a changed appearance: what a laboratory can change without changing the tissue.
 
-From the features of such tiles ``napari_ood.scores.fit_invariant`` learns which directions carry
-appearance. Only in-distribution tiles are ever changed; no OOD data is involved.
+From the features of such tiles ``napari_ood.scores.invariant_whitening`` learns which directions
+carry appearance. Only in-distribution tiles are ever changed; no OOD data is involved.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ STAIN_SCALE, STAIN_SHIFT, BRIGHTNESS = 0.35, 0.06, 0.1
 MAX_SCALE = 1.3
 """Tiles are magnified by 1/1.3 … 1.3."""
 
-BLUR_SIGMA_PX = (0.2, 1.5)
+BLUR_SIGMA_PX = (0.3, 1.3)
 JPEG_QUALITY = (30, 95)
-COLOUR_SHARE, SCALE_SHARE, BLUR_SHARE = 0.6, 0.6, 0.5
+SHARPEN_RADIUS_PX, SHARPEN_PERCENT = (0.5, 3.0), (20, 150)
+NOISE_LEVELS = (1.0, 8.0)
+"""Standard deviation of a sensor's noise, in grey levels of 255."""
+
+COLOUR_SHARE, SCALE_SHARE, NOISE_SHARE = 0.6, 0.6, 0.25
+BLUR_SHARE, SHARPEN_SHARE = 0.5, 0.25
 """Shares of tiles that are changed in this way; every tile is compressed again."""
 
 PHOTO_RANGE, PHOTO_GAMMA, PHOTO_LIGHT = 0.3, 1.4, 0.3
@@ -30,7 +35,7 @@ GREY = np.array([0.299, 0.587, 0.114])
 
 
 def changed_tiles(tiles: Tiles, augment: str = "he", seed: int = 0) -> Tiles:
-    """Change stain, scale, focus and compression of each tile at random.
+    """Change stain, scale, focus, noise and compression of each tile at random.
 
     Parameters
     ----------
@@ -69,11 +74,28 @@ def _changed(tile: Tiles, recolour: Change, rng: np.random.Generator) -> Tiles:
     image = Image.fromarray(tile)
     if rng.random() < SCALE_SHARE:
         image = _scaled(image, np.exp(rng.uniform(-1, 1) * np.log(MAX_SCALE)), rng)
-    if rng.random() < BLUR_SHARE:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR_SIGMA_PX)))
+    image = _refocused(image, rng)
+    if rng.random() < NOISE_SHARE:
+        image = _noisy(image, rng)
     quality = int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1))
     compressed: Tiles = jpeg(np.asarray(image)[None], quality)[0]
     return compressed
+
+
+def _refocused(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Blur, or sharpen as scanners do when they save, or neither."""
+    kind = rng.random()
+    if kind < BLUR_SHARE:
+        return image.filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR_SIGMA_PX)))
+    if kind < BLUR_SHARE + SHARPEN_SHARE:
+        radius, percent = rng.uniform(*SHARPEN_RADIUS_PX), round(rng.uniform(*SHARPEN_PERCENT))
+        return image.filter(ImageFilter.UnsharpMask(radius, percent, threshold=0))
+    return image
+
+
+def _noisy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(image) + rng.normal(0, rng.uniform(*NOISE_LEVELS), (*image.size[::-1], 3))
+    return Image.fromarray(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8))
 
 
 def _scaled(image: Image.Image, factor: float, rng: np.random.Generator) -> Image.Image:
