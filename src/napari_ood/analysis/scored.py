@@ -1,0 +1,443 @@
+"""A run with its scores at hand: other scores, temperatures and thresholds without the network."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.analysis.memo import Memo, RecentMemos
+from napari_ood.analysis.offered import (
+    ROLES,
+    can_compute,
+    depends_on_temperature,
+    offered_scores,
+    roles_of,
+)
+from napari_ood.errors import RunError, ThresholdError
+from napari_ood.evaluation.selective import RiskCoverage, risk_coverage
+from napari_ood.scores import HEAD_SCORES, ScoreSpec, mean_probability, parse_score
+from napari_ood.scores.thresholds import (
+    DEFAULT_KEEP,
+    Meaning,
+    Threshold,
+    coverage_threshold,
+    keep_threshold,
+    risk_threshold,
+    value_threshold,
+)
+
+if TYPE_CHECKING:
+    from napari_ood.inference import Run
+    from napari_ood.models import Bundle, Card, Reference
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+A = TypeVar("A", bound=np.generic)
+
+RECENT_TEMPERATURES = 4
+"""Temperatures whose scores stay in memory while nobody holds on to them."""
+
+
+class HeldOut(NamedTuple):
+    """What a threshold does to the bundle's held-out tiles.
+
+    ``coverage`` is the share that is kept, ``risk`` the share of wrong ones among the kept, None
+    where none is kept; ``n_kept`` of ``n_tiles`` are.
+    """
+
+    coverage: float
+    risk: float | None
+    n_kept: int
+    n_tiles: int
+
+
+class Ranked(NamedTuple):
+    """Scores in ascending order, without NaN: counting those above a value takes microseconds.
+
+    ``by_class`` are those of the tiles of each predicted class; ``unclassed`` of the tiles whose
+    logits are not numbers.
+    """
+
+    by_class: tuple[Floats, ...]
+    unclassed: Floats
+
+    @property
+    def n_scored(self) -> int:
+        """Number of tiles that have a score."""
+        return sum(map(len, self.by_class)) + len(self.unclassed)
+
+    def n_above(self, threshold: Threshold) -> tuple[int, ...]:
+        """Flagged tiles of each class; the last number is that of tiles without a class."""
+        return tuple(_n_above(scores, threshold) for scores in (*self.by_class, self.unclassed))
+
+
+def _n_above(ascending: Floats, threshold: Threshold) -> int:
+    return len(ascending) - int(np.searchsorted(ascending, threshold.value32, "right"))
+
+
+class ScoredRun:
+    """A run, its bundle if that is at hand, and a temperature: everything that a user may ask of.
+
+    Nothing here runs the network. What is asked for is computed from stored logits and features on
+    first use and kept; what does not depend on the temperature is shared by all temperatures.
+    Arrays are read-only. N counts the run's finished tiles, row by row, V the bundle's held-out
+    tiles, C classes. Safe to ask from several threads.
+
+    Parameters
+    ----------
+    run : Run
+    bundle : Bundle, optional
+        That made the run; by default it is looked for once, and done without if not at hand.
+    temperature : float, optional
+        Divides logits before any softmax; that of the bundle's card by default.
+
+    Raises
+    ------
+    RunError
+        If the bundle is not the one that made the run.
+    ThresholdError
+        If the temperature is not positive.
+    """
+
+    def __init__(
+        self, run: Run, bundle: Bundle | None = None, temperature: float | None = None
+    ) -> None:
+        if bundle is not None and bundle.hashes != run.provenance["bundle"]["hashes"]:
+            raise RunError(
+                f"{run.path.name} was not made with this {bundle.name!r}: open it with the bundle "
+                "that made it, or run the slide again"
+            )
+        self.run = run
+        self._given = bundle
+        self._shared = Memo()
+        self._recent = RecentMemos(RECENT_TEMPERATURES)
+        self._set_temperature(run.card.temperature if temperature is None else temperature)
+
+    def __repr__(self) -> str:
+        return f"<ScoredRun {self.run.path.name} at temperature {self.temperature:.4g}>"
+
+    def _set_temperature(self, temperature: float) -> None:
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ThresholdError(f"a temperature must be above 0, not {temperature}")
+        self.temperature = float(temperature)
+        self._memo = self._recent.of(self.temperature)
+
+    def with_temperature(self, temperature: float) -> Self:
+        """Return the same run at another temperature; ThresholdError if it is not positive."""
+        other = copy.copy(self)
+        other._set_temperature(temperature)
+        return other
+
+    # --- what the run and its bundle are ---------------------------------------------------------
+
+    @property
+    def card(self) -> Card:
+        """The bundle's card as it was when the run was made."""
+        return self.run.card
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, C."""
+        return self.run.classes
+
+    @property
+    def index(self) -> Ints:
+        """Row and column of each tile; [N, 2] int64."""
+        return self.run.index
+
+    @property
+    def boxes(self) -> NDArray[np.float64]:
+        """Level-0 boxes y, x, h, w; [N, 4] float64."""
+        return self.run.boxes
+
+    @property
+    def partial(self) -> Bools:
+        """Tiles that reach beyond the slide; [N] bool."""
+        return self.run.partial
+
+    def on_grid(self, values: NDArray[Any], fill: Any) -> NDArray[Any]:
+        """Spread one value per tile over the grid; (rows, cols), ``fill`` elsewhere."""
+        return self.run.on_grid(values, fill)
+
+    @property
+    def n_unfinished(self) -> int:
+        """Tiles with tissue that the run, as it was opened, has not reached."""
+        return int((self.run.tissue & ~self.run.done).sum())
+
+    @property
+    def mm2_per_tile(self) -> float | None:
+        """Area that a tile stands for, its stride squared, in mm²; None without mpp."""
+        mpp = self.run.provenance["slide"]["mpp"]
+        if not mpp:
+            return None
+        pitch = self.run.grid.pitch
+        return float(pitch[0] * mpp[0] * pitch[1] * mpp[1] * 1e-6)
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """The bundle that made the run; None when it is not at hand."""
+        return self._find_bundle()[0]
+
+    @property
+    def reference(self) -> Reference | None:
+        """The bundle's reference, at this temperature; None without one."""
+
+        def at_temperature() -> Reference | None:
+            base = self._reference
+            return base and base.with_temperature(self.temperature)
+
+        return self._memo.get("reference", at_temperature)
+
+    @property
+    def _reference(self) -> Reference | None:
+        """The reference at the card's temperature, for what does not depend on it."""
+        return self.bundle.reference if self.bundle is not None else None
+
+    def _find_bundle(self) -> tuple[Bundle | None, str]:
+        """The bundle, or why there is none."""
+
+        def find() -> tuple[Bundle | None, str]:
+            if self._given is not None:
+                return self._given, ""
+            try:
+                return self.run.bundle(), ""
+            except RunError as error:
+                return None, str(error)
+
+        return self._shared.get("bundle", find)
+
+    # --- what the heads say ----------------------------------------------------------------------
+
+    def probabilities(self) -> Floats:
+        """Mean over heads of the softmax; [N, C] float32, NaN where a logit is NaN."""
+        return self._memo.get(
+            "probabilities",
+            lambda: _frozen(mean_probability(self.run.logits, self.temperature)),
+        )
+
+    def prediction(self) -> Ints:
+        """Most probable class of each tile, as ``Run.prediction``; [N] int64.
+
+        0 where the probabilities are NaN: ``confidence`` is NaN there.
+        """
+        return self._memo.get(
+            "prediction",
+            lambda: _frozen(np.asarray(self.probabilities().argmax(axis=1), np.int64)),
+        )
+
+    def confidence(self) -> Floats:
+        """Probability of the most probable class; [N] float32."""
+        return self._memo.get(
+            "confidence", lambda: _frozen(np.asarray(self.probabilities().max(axis=1)))
+        )
+
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of tiles per predicted class, C; tiles with NaN probabilities are not counted."""
+
+        def count() -> tuple[int, ...]:
+            classed = self.prediction()[~np.isnan(self.confidence())]
+            return tuple(np.bincount(classed, minlength=len(self.classes)).tolist())
+
+        return self._memo.get("class_counts", count)
+
+    # --- scores ----------------------------------------------------------------------------------
+
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """Role ("uncertainty", "ood", "appearance", "tissue") → score name, those at hand."""
+        return MappingProxyType(
+            self._shared.get("roles", lambda: roles_of(self.card, self._reference))
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """Every score that can be offered: the roles', of the logits, of each feature block."""
+        return self._shared.get("names", lambda: offered_scores(self.card, self._reference))
+
+    def score_name(self, name: str) -> str:
+        """Canonical name of a score, or of a role's score; RunError for an unknown one."""
+        return str(self._parse(name))
+
+    def score(self, name: str) -> Floats:
+        """Score of each tile; [N] float32, higher = more uncertain or more foreign.
+
+        Raises
+        ------
+        RunError
+            For an unknown score or role, or if the bundle is needed and not at hand.
+        BundleError
+            If the bundle has no reference, or lacks the features of this score.
+        """
+        spec = self._parse(name)
+        memo = self._memo_of(spec)
+        return memo.get(("score", str(spec)), lambda: _frozen(self._compute(spec)))
+
+    def ranked(self, name: str) -> Ranked:
+        """Scores of a name or role in ascending order, per predicted class."""
+        name = self.score_name(name)
+        return self._memo.get(("ranked", name), lambda: self._rank(self.score(name)))
+
+    def familiar(self, name: str) -> Floats | None:
+        """Scores of the held-out in-distribution tiles at this temperature, ascending; [V] float32.
+
+        None without a reference; errors as of :meth:`score`.
+        """
+        spec = self._parse(name)
+        reference = self._reference_for(spec)
+        return None if reference is None else reference.validation_scores(str(spec))
+
+    def _parse(self, name: str) -> ScoreSpec:
+        resolved = self.run.score_name(name) if name in ROLES else name
+        try:
+            return parse_score(resolved)
+        except ValueError as error:
+            raise RunError(str(error)) from None
+
+    def _memo_of(self, spec: ScoreSpec) -> Memo:
+        return self._memo if depends_on_temperature(spec) else self._shared
+
+    def _reference_for(self, spec: ScoreSpec) -> Reference | None:
+        return self.reference if depends_on_temperature(spec) else self._reference
+
+    def _compute(self, spec: ScoreSpec) -> Floats:
+        if spec.method in HEAD_SCORES:
+            return HEAD_SCORES[spec.method](self.run.logits, self.temperature)
+        bundle, why_not = self._find_bundle()
+        if bundle is None:
+            raise RunError(why_not)
+        reference = self._reference_for(spec) or bundle.require_reference()
+        if spec.parts and can_compute(spec, reference):
+            # Parts are mostly shown on their own, too: no distance is computed twice.
+            parts = (reference.standardised(str(p), self.score(str(p))) for p in spec.parts)
+            return np.maximum(*parts)
+        logits = self.run.logits if spec.needs_logits else None
+        return reference.score(str(spec), logits, self.run.features)
+
+    def _rank(self, scores: Floats) -> Ranked:
+        known = ~np.isnan(scores)
+        classed = ~np.isnan(self.confidence())
+        prediction = self.prediction()
+        by_class = tuple(
+            np.sort(scores[known & classed & (prediction == c)]) for c in range(len(self.classes))
+        )
+        return Ranked(by_class, np.sort(scores[known & ~classed]))
+
+    # --- held-out tiles --------------------------------------------------------------------------
+
+    def validation_scores(self, name: str) -> Floats | None:
+        """Scores of the held-out tiles in the reference's order; [V] float32, None without."""
+        spec = self._parse(name)
+        reference = self._reference_for(spec)
+        if reference is None:
+            return None
+        return self._memo_of(spec).get(
+            ("validation", str(spec)),
+            lambda: _frozen(
+                reference.score(
+                    str(spec), reference.validation_logits, reference.validation_features
+                )
+            ),
+        )
+
+    def validation_errors(self) -> Bools | None:
+        """Which held-out tiles the model gets wrong, at this temperature; [V] bool."""
+        reference = self._reference
+        if reference is None:
+            return None
+
+        def wrong() -> Bools:
+            p = mean_probability(reference.validation_logits, self.temperature)
+            return _frozen(p.argmax(axis=1) != reference.validation_labels)
+
+        return self._memo.get("errors", wrong)
+
+    def risk_curve(self, name: str) -> RiskCoverage | None:
+        """Risk against coverage on the held-out tiles; None without a reference.
+
+        Held-out tiles whose score is not finite are left out; None if no other is left.
+        """
+        name = self.score_name(name)
+
+        def curve() -> RiskCoverage | None:
+            scores, errors = self.validation_scores(name), self.validation_errors()
+            if scores is None or errors is None or not (known := np.isfinite(scores)).any():
+                return None
+            return risk_coverage(scores[known], errors[known])
+
+        return self._memo.get(("risk", name), curve)
+
+    def held_out(self, threshold: Threshold) -> HeldOut | None:
+        """Where a threshold lies on :meth:`risk_curve`; None where there is none."""
+        scores, errors = self.validation_scores(threshold.score), self.validation_errors()
+        if scores is None or errors is None:
+            return None
+        known = np.isfinite(scores)
+        kept = known & ~threshold.flags(scores)
+        n_kept, n_tiles = int(kept.sum()), int(known.sum())
+        if not n_tiles:
+            return None
+        risk = float(errors[kept].mean()) if n_kept else None
+        return HeldOut(n_kept / n_tiles, risk, n_kept, n_tiles)
+
+    # --- thresholds ------------------------------------------------------------------------------
+
+    def threshold(
+        self, name: str, meaning: Meaning = Meaning.KEEP, parameter: float = DEFAULT_KEEP
+    ) -> Threshold:
+        """Threshold on a score (name or role) that means what is asked for.
+
+        Parameters
+        ----------
+        name : score or role
+        meaning : Meaning
+        parameter : share of tiles to keep, errors to allow, or for ``Meaning.VALUE`` the value
+
+        Raises
+        ------
+        ThresholdError
+            If that is out of reach, saying what to do instead; errors of :meth:`score` as well.
+        """
+        name = self.score_name(name)
+        bundle, why_not = self._find_bundle()
+        if bundle is None and meaning in (Meaning.KEEP, Meaning.RISK):
+            raise ThresholdError(f"{why_not}; or choose coverage or a plain value")
+        if meaning is Meaning.KEEP:
+            return keep_threshold(name, self.familiar(name), parameter)
+        if meaning is Meaning.RISK:
+            return risk_threshold(
+                name, self.validation_scores(name), self.validation_errors(), parameter
+            )
+        if meaning is Meaning.COVERAGE:
+            return coverage_threshold(name, self.score(name), parameter)
+        return value_threshold(name, parameter)
+
+    def renewed(self, threshold: Threshold, name: str | None = None) -> Threshold:
+        """Return what a threshold means at this temperature, on its own score or another.
+
+        A plain value stays, on its own score; on another one it means nothing (ThresholdError).
+        """
+        name = threshold.score if name is None else self.score_name(name)
+        if threshold.parameter is not None:
+            return self.threshold(name, threshold.meaning, threshold.parameter)
+        if name != threshold.score:
+            raise ThresholdError(
+                f"the value {threshold.value:.4g} belongs to {threshold.score!r}: choose one for "
+                f"{name!r}"
+            )
+        return threshold
+
+    def flagged(self, threshold: Threshold) -> Bools:
+        """Which tiles are above a threshold; [N] bool, False where the score is NaN."""
+        return threshold.flags(self.score(threshold.score))
+
+
+def _frozen(values: NDArray[A]) -> NDArray[A]:
+    """Read-only: nobody may change what the next one gets."""
+    values.flags.writeable = False
+    return values
