@@ -50,3 +50,7 @@ class ReviewError(OodError):
 
 class ExportError(OodError):
     """Results cannot be written in a format, or what is imported does not fit the run."""
+
+
+class ExportCancelled(ExportError):
+    """An export was cancelled; what was finished is kept, nothing is half-written."""

@@ -6,7 +6,10 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+
+EXPORT_FORMATS = ("geojson", "csv", "parquet", "ome-zarr", "ome-tiff", "report")
+"""The same as ``napari_ood.export.FORMATS``, without importing it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -111,3 +114,40 @@ def region(text: str) -> tuple[int, int, int, int]:
     if width < 1 or height < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: width and height must be at least 1 pixel")
     return y, x, height, width
+
+
+class AskedThreshold(NamedTuple):
+    """What ``--threshold`` asks for: a meaning and its share, or ``value`` and the value."""
+
+    meaning: str
+    parameter: float
+
+
+def export_formats(text: str) -> tuple[str, ...]:
+    """Read ``geojson,csv,…``."""
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in EXPORT_FORMATS]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"{text!r}: take of {','.join(EXPORT_FORMATS)}")
+    return names
+
+
+def role_threshold(text: str) -> tuple[str, AskedThreshold]:
+    """Read ``ROLE=keep:95%``, ``ROLE=risk:5%``, ``ROLE=coverage:80%`` or ``ROLE=0.7``."""
+    role, separator, asked = text.partition("=")
+    meaning, colon, number = asked.partition(":")
+    percent = number.strip().endswith("%")
+    try:
+        if not (role and separator):
+            raise ValueError
+        if not colon:
+            return role, AskedThreshold("value", float(meaning))
+        share = float(number.strip().removesuffix("%")) / (100 if percent else 1)
+        if meaning not in ("keep", "risk", "coverage") or not 0 <= share <= 1:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not ROLE=keep:95%, ROLE=risk:5%, ROLE=coverage:80% or ROLE=VALUE, with "
+            "ROLE such as ood or uncertainty"
+        ) from None
+    return role, AskedThreshold(meaning, share)

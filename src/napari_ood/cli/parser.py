@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 
 from napari_ood import __version__
-from napari_ood.cli.arguments import Parser, add_command, add_json, add_mpp, positive_int, region
+from napari_ood.cli.arguments import (
+    EXPORT_FORMATS,
+    Parser,
+    add_command,
+    add_json,
+    add_mpp,
+    export_formats,
+    positive_int,
+    region,
+    role_threshold,
+)
 from napari_ood.cli.parser_models import add_compare, add_evaluate, add_train
 
 
@@ -23,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_run(commands)
     _add_open(commands)
+    _add_export(commands)
     add_evaluate(commands)
     add_compare(commands)
     _add_models(commands)
@@ -78,6 +89,51 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
 def _add_open(commands: argparse._SubParsersAction[Parser]) -> None:
     opening = add_command(commands, "open", "window:open_paths", "open slides and runs in napari")
     opening.add_argument("paths", metavar="PATH", type=Path, nargs="+")
+
+
+def _add_export(commands: argparse._SubParsersAction[Parser]) -> None:
+    export = add_command(
+        commands,
+        "export",
+        "export:export",
+        "write a run's regions, tables, maps and report for QuPath, other programs and people",
+    )
+    export.add_argument("run", metavar="RUN", type=Path, help="a folder that ends in .ood.zarr")
+    export.add_argument("--out", metavar="DIR", type=Path, required=True)
+    export.add_argument(
+        "--formats",
+        metavar="LIST",
+        type=export_formats,
+        default=("geojson", "csv", "report"),
+        help=f"of {','.join(EXPORT_FORMATS)}; default: geojson,csv,report",
+    )
+    export.add_argument(
+        "--threshold",
+        metavar="ROLE=MEANING",
+        type=role_threshold,
+        action="append",
+        default=[],
+        help="ood=keep:95%% (of in-distribution tiles; the default), uncertainty=risk:5%%, "
+        "ood=coverage:80%% (of this slide) or ood=VALUE; once per role",
+    )
+    export.add_argument(
+        "--review",
+        metavar="FOLDER",
+        type=Path,
+        help="with verdicts to include; default: the one beside the run",
+    )
+    export.add_argument(
+        "--slide", metavar="PATH", type=Path, help="if it is no longer where the run found it"
+    )
+    export.add_argument(
+        "--no-crop",
+        dest="crop",
+        action="store_false",
+        help="GeoJSON in px of the whole canvas, for slides that QuPath opens with --no-crop",
+    )
+    export.add_argument(
+        "--json", metavar="FILE", type=Path, help="what was written, as JSON; - is stdout"
+    )
 
 
 def _add_models(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from napari_ood.inference.plan import check_slide
+from napari_ood.slides.bounds import scanned_bounds
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
@@ -34,6 +35,7 @@ def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[s
     """JSON-ready record of slide, bundle and versions."""
     height, width = slide.levels[0].shape[:2]
     scale = check_slide(slide, bundle.card)
+    bounds = scanned_bounds(slide.metadata)
     return {
         "identity": identity,
         "slide": {
@@ -41,6 +43,7 @@ def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[s
             "path": str(slide.path.absolute()),
             "size": [height, width],
             "mpp": list(slide.mpp) if slide.mpp else None,
+            "bounds": list(bounds) if bounds else None,
             "vendor": slide.vendor,
             "fingerprint": identity["slide"],
         },
