@@ -92,8 +92,9 @@ def summarise(scored: ScoredRun, threshold: Threshold) -> Summary:
         mm2=None if area is None else n_tiles * area,
         mm2_flagged=None if area is None else n_flagged * area,
         per_class=tuple(
-            map(ClassCount, scored.classes, scored.class_counts(), flagged[:-1], strict=True)
+            ClassCount(*counts)
+            for counts in zip(scored.classes, scored.class_counts(), flagged[:-1], strict=True)
         ),
-        n_held_out_kept=held_out and held_out.n_kept,
-        expected_risk=held_out and held_out.risk,
+        n_held_out_kept=None if held_out is None else held_out.n_kept,
+        expected_risk=None if held_out is None else held_out.risk,
     )
