@@ -125,7 +125,7 @@ def test_scores_that_do_not_exist_are_named(arrays: dict[str, np.ndarray], name:
 
 ALL = (
     *("mahalanobis@early", "mahalanobis++", "relative@early+penultimate", "knn", "residual@early"),
-    *("vim", "vim@early", "multilayer@early+penultimate", "invariant@early", "invariant-knn"),
+    *("vim", "vim@early", "multilayer@early+penultimate", "invariant@early", "invariant_knn"),
     *("max(mahalanobis@early,entropy)", "max(vim,max(knn@early,invariant))"),
 )
 
@@ -202,7 +202,7 @@ def test_an_older_reference_loads_and_says_what_it_lacks(arrays: dict[str, np.nd
     reference = Reference.from_tensors(stored, BLOCKS)
     assert reference.statistics is None
     assert np.isfinite(reference.quantile("mahalanobis@early", 0.5))
-    for name in ("invariant@early", "invariant-knn", "max(entropy,invariant)"):
+    for name in ("invariant@early", "invariant_knn", "max(entropy,invariant)"):
         with pytest.raises(BundleError, match=r"changed tiles.*fit the reference anew"):
             reference.validation_scores(name)
 

@@ -83,7 +83,7 @@ def direct(method: str, bank: Bank, test: np.ndarray, logits: np.ndarray) -> np.
         d = bank.nuisance.astype(np.float64) / scale
         extra = NUISANCE_WEIGHT * np.mean([np.outer(v, v) for v in d], axis=0)
         return np.sqrt(squared(x / scale, y, t / scale, extra))
-    if method == "invariant-knn":
+    if method == "invariant_knn":
         halves = (slice(0, 5), slice(5, 12))
         x, moved, t = (
             np.concatenate(

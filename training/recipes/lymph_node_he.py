@@ -76,7 +76,7 @@ def main() -> None:
 
 
 APPEARANCE = "mahalanobis@stem+stage1+stage2+stage3"
-TISSUE = "invariant-knn@stem+stage1+stage2+stage3+stage4"
+TISSUE = "invariant_knn@stem+stage1+stage2+stage3+stage4"
 CARD: dict[str, Any] = {
     "name": "lymph-node-he",
     "description": (

@@ -67,7 +67,7 @@ class Reference:
         Of the bundle's card; divides logits.
     nuisance_features : [N, D] float, optional
         Features of the training tiles with a changed appearance minus those of the same tiles as
-        they are; ``invariant`` and ``invariant-knn`` need them.
+        they are; ``invariant`` and ``invariant_knn`` need them.
     statistics : [N, S] float, optional
         How the training tiles look: ``napari_ood.slides.appearance.tile_statistics``.
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_ood.scores.detector import Bank, Detector, Doubles
 
 NUISANCE_WEIGHT = 40.0
-"""λ of ``invariant`` and ``invariant-knn``: how much more than other tissue a changed appearance
+"""λ of ``invariant`` and ``invariant_knn``: how much more than other tissue a changed appearance
 counts when directions are judged. Chosen by control tiles (other stain, scale, focus, noise,
 compression), with no foreign tissue in view: all of lymph-node-he's stay below AUROC 0.60 against
 unchanged ones, or as good as (docs/results.md). Larger weights remove tissue, too."""

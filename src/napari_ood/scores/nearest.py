@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NEIGHBOURS = 50
 SEARCH_COLUMNS = 4 * NEIGHBOURS
 FEW_NEIGHBOURS = 5
-"""Of ``invariant-knn``. A reference has 2,000 tiles; Sun et al. take k = 0.1 to 0.25 % of theirs.
+"""Of ``invariant_knn``. A reference has 2,000 tiles; Sun et al. take k = 0.1 to 0.25 % of theirs.
 With 1 to 10 the results hardly differ, with 50 rare kinds of known tissue become foreign."""
 
 
@@ -85,7 +85,7 @@ class InvariantNeighbours(Detector):
         from sklearn.neighbors import NearestNeighbors  # slow to import, only needed here
 
         if bank.nuisance is None:
-            raise ValueError("'invariant-knn' needs features of changed tiles")
+            raise ValueError("'invariant_knn' needs features of changed tiles")
         x = np.asarray(bank.features, np.float64)
         widths = bank.widths or (x.shape[1],)
         plain, changed = (_unit_blocks(rows, widths) for rows in (x, x + bank.nuisance))

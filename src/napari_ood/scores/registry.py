@@ -46,11 +46,11 @@ FEATURE_SCORES: dict[str, Callable[[Bank], Detector]] = {
     "residual": Residual.fit,
     "multilayer": MultiLayer.fit,
     "invariant": _fit_invariant,
-    "invariant-knn": InvariantNeighbours.fit,
+    "invariant_knn": InvariantNeighbours.fit,
 }
 """Scores that need features and a reference: ``fit(bank)`` gives a detector."""
 
-NEED_CHANGED_TILES = ("invariant", "invariant-knn")
+NEED_CHANGED_TILES = ("invariant", "invariant_knn")
 MAX = "max"
 MAX_NESTING = 8
 DEFAULT_BLOCK = "penultimate"

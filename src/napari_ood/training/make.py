@@ -193,7 +193,7 @@ def default_scores(blocks: BlockSpecs, augment: str = "he") -> dict[str, str]:
     """
     names = [name for name, _, _ in blocks]
     seen = names[-1:] if augment == "photo" else names[:2]
-    appearance, tissue = f"mahalanobis@{names[0]}", f"invariant-knn@{'+'.join(seen)}"
+    appearance, tissue = f"mahalanobis@{names[0]}", f"invariant_knn@{'+'.join(seen)}"
     return {
         "uncertainty": "entropy",
         "ood": f"max({appearance},{tissue})",
