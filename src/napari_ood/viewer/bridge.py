@@ -19,10 +19,8 @@ from napari.utils.notifications import show_error
 from napari_ood.errors import SlideError
 from napari_ood.slides import open_slide
 from napari_ood.viewer import layers as ood_layers
-from napari_ood.viewer.geometry import (
-    cell_at,
-    map_placement,
-)
+from napari_ood.viewer.flags import WHAT_FLAGS_SHOW, Flags
+from napari_ood.viewer.geometry import cell_at, map_placement
 from napari_ood.viewer.job import Box
 from napari_ood.viewer.maps import Maps, Overlay
 from napari_ood.viewer.regions import shape_region, view_region
@@ -46,6 +44,7 @@ class Bridge:
         self._applying = False
         self._last_hover = 0.0
         self._due: list[tuple[Result, LayerData]] = []
+        self.flags = Flags(viewer, self.session)
         self.session.changed.connect(self._on_session_changed)
         self.session.failed.connect(show_error)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -133,7 +132,8 @@ class Bridge:
             self._show_scale_bar()
             self.session.add_slide(slide)
         if maps is not None:
-            layer.events.visible.connect(self._on_visible)
+            flags = ood_layers.is_flags(layer)
+            layer.events.visible.connect(self._on_outline if flags else self._on_visible)
             if not self._applying:
                 self._adopt_maps(layer, maps)
 
@@ -144,6 +144,8 @@ class Bridge:
             self.session.set_overlay(ood_layers.overlay_of(layer))
         if self.session.state.bundle is None and maps.bundle is not None:
             self.session.use_bundle(maps.bundle)
+        with self._applied():
+            self.flags.show(self.session.state)
 
     def _show_scale_bar(self) -> None:
         if self.viewer is not None:
@@ -168,9 +170,17 @@ class Bridge:
         maps = self.session.state.maps
         if self._applying or maps is None:
             return
-        shown = [ood_layers.overlay_of(x) for x in self._layers_of(maps) if x.visible]
+        layers = [x for x in self._layers_of(maps) if not ood_layers.is_flags(x)]
+        shown = [ood_layers.overlay_of(x) for x in layers if x.visible]
         if len(shown) < 2:
             self.session.set_overlay(shown[0] if shown else None)
+
+    def _on_outline(self, event: Event) -> None:
+        """Follow the eye icon of the outline of flagged tiles."""
+        state = self.session.state
+        shown = ood_layers.maps_of(event.source) is state.maps and state.flagging is not None
+        if not self._applying and shown:
+            self.session.set_outlined(event.source.visible)
 
     def _on_mouse_move(self, viewer: ViewerModel, event: Any) -> None:
         now = time.monotonic()
@@ -179,7 +189,8 @@ class Bridge:
             return
         self._last_hover = now
         cell = cell_at(event.position, map_placement(maps.grid, maps.mpp), maps.shape)
-        self.session.point_at(maps.readout(*cell) if cell else None)
+        limits = {o: t.value for o, t in self.session.state.thresholds.items()}
+        self.session.point_at(maps.readout(*cell, limits) if cell else None)
 
     # ---------------------------------------------------------------- session → viewer
 
@@ -196,6 +207,7 @@ class Bridge:
         self._insert_due(everything=not alive)
         for result in self.session.state.results:
             if result.maps.take_dirty() or not alive:
+                self.flags.fill(result.maps, self.session.state)
                 for layer in self._layers_of(result.maps):
                     ood_layers.refresh_layer(layer, final=not alive)
         return alive
@@ -208,8 +220,12 @@ class Bridge:
                 self._replace_slides(new, old)
             if new.differs(old, "results"):
                 self._replace_maps(new, old)
+            if new.differs(old, "scales"):
+                self._rescale(new)
             if new.differs(old, "results", "overlay", "opacities", "slide"):
                 self._show_overlay(new)
+            if new.differs(old, *WHAT_FLAGS_SHOW):
+                self.flags.show(new)
 
     def _replace_slides(self, new: State, old: State) -> None:
         """Follow a slide that was opened anew with another mpp."""
@@ -243,7 +259,7 @@ class Bridge:
         layers = {ood_layers.overlay_of(x): x for x in free}
         # The visible one is the last, and the first that the user wants to see.
         for data in reversed(ood_layers.overlay_layer_data(result.maps, result.slide, name)):
-            layer = layers.get(data[1]["metadata"][ood_layers.OVERLAY_KEY])
+            layer = layers.get(data[1]["metadata"].get(ood_layers.OVERLAY_KEY))
             if layer is None:
                 self._due.append((result, data))
             else:
@@ -255,15 +271,17 @@ class Bridge:
             result, data = self._due.pop(0)
             if _was_in(result.maps, self.session.state):
                 with self._applied(), self._selection_kept():
-                    place = self._place_of(result, data[1]["metadata"][ood_layers.OVERLAY_KEY])
+                    overlay = data[1]["metadata"].get(ood_layers.OVERLAY_KEY)
+                    place = self._place_of(result, overlay)
                     self.viewer.layers.insert(place, ood_layers.make_layer(data))
                     self._show_overlay(self.session.state)
+                    self.flags.show(self.session.state)
                 if not everything:
                     return
 
-    def _place_of(self, result: Result, overlay: Overlay) -> int:
-        """Index for an overlay: above its slide and above the overlays that lie below it."""
-        below = list(Overlay)[: list(Overlay).index(overlay)]
+    def _place_of(self, result: Result, overlay: Overlay | None) -> int:
+        """Index for an overlay: above its slide and what lies below it; None is the outline."""
+        below = list(Overlay)[: None if overlay is None else list(Overlay).index(overlay)]
         layers = self._layers()
         under = [
             i
@@ -277,10 +295,19 @@ class Bridge:
         for result in state.results:
             for layer in self._layers_of(result.maps):
                 overlay = ood_layers.overlay_of(layer)
-                layer.visible = overlay is state.overlay
                 if overlay is not None:
+                    layer.visible = overlay is state.overlay
                     opacity = state.opacities[overlay]
                     layer.opacity = ood_layers.overlay_opacity(result.maps, opacity)
+
+    def _rescale(self, state: State) -> None:
+        """Follow another score or temperature of the chosen maps."""
+        for layer in self._layers_of(state.maps) if state.maps else []:
+            overlay = ood_layers.overlay_of(layer)
+            scale = state.scales.get(overlay) if overlay is not None else None
+            if scale is not None:
+                layer.contrast_limits = (scale.low, scale.high)
+            ood_layers.refresh_layer(layer, final=True)
 
     # ---------------------------------------------------------------- helpers
 

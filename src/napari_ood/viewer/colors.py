@@ -61,3 +61,15 @@ UNCERTAINTY = Ramp(
     )
 )
 """Transparent cream over orange to dark brown."""
+
+OUTLINE = Ramp(
+    (
+        (0.0, "#ffffff", 0.85),
+        (0.22, "#ffffff", 0.85),
+        (0.3, "#1a1a1a", 1.0),
+        (0.7, "#1a1a1a", 1.0),
+        (0.78, "#ffffff", 0.85),
+        (1.0, "#ffffff", 0.85),
+    )
+)
+"""Across the outline of flagged tiles: dark between light edges, so that it shows on any colour."""

@@ -11,7 +11,7 @@ from napari.utils.colormaps import Colormap, DirectLabelColormap
 
 from napari_ood.viewer import colors
 from napari_ood.viewer.geometry import map_placement, slide_placement
-from napari_ood.viewer.maps import NO_TILE, OPACITIES, Maps, Overlay
+from napari_ood.viewer.maps import FLAGGED, NO_TILE, OPACITIES, Maps, Overlay
 
 if TYPE_CHECKING:
     from napari.types import LayerData
@@ -24,15 +24,21 @@ SLIDE_KEY = "napari-ood slide"
 MAPS_KEY = "napari-ood maps"
 OVERLAY_KEY = "napari-ood overlay"
 TRUTH_KEY = "napari-ood truth"
+FLAGS_KEY = "napari-ood flags"
 TRUTH_COLOR = "#000000"
 TRUTH_OUTLINE = 2
 """Width of the outlines around planted regions, in pixels of the truth."""
+
+FULL_WIDTH = 0.98
+"""Widest outline, in tiles: at 1 the tiles on either side would be drawn over as well."""
+NARROWEST = 0.02
 
 TINT = 0.35
 """Share of an overlay's opacity that it has where one tile covers the whole image."""
 
 TITLES = {
     Overlay.PREDICTION: "Prediction",
+    Overlay.COMBINED: "Combined",
     Overlay.UNCERTAINTY: "Uncertainty",
     Overlay.APPEARANCE: "OOD: appearance",
     Overlay.TISSUE: "OOD: tissue",
@@ -73,9 +79,50 @@ def overlay_layer_data(maps: Maps, slide: Slide | None, name: str) -> list[Layer
     """Every overlay of a run, bottom first; only the last (OOD where there is one) is visible.
 
     None is on a whole image: one colour all over it shows less than the values in the dock.
+    On top lies the outline of flagged tiles, empty until a threshold is applied.
     """
     shown = None if maps.whole_image else maps.overlays[-1]
-    return [_overlay(maps, slide, name, o, visible=o is shown) for o in maps.overlays]
+    overlays = [_overlay(maps, slide, name, o, visible=o is shown) for o in maps.overlays]
+    return overlays if maps.whole_image else [*overlays, flags_layer_data(maps, slide, name)]
+
+
+def flags_layer_data(maps: Maps, slide: Slide | None, name: str) -> LayerData:
+    """The outline of flagged tiles.
+
+    The map of flags is drawn with linear interpolation, and all but a band around its middle is
+    transparent: the line lies on the edges of tiles at any zoom, and the GPU does all the work.
+    """
+    options = {
+        "name": f"Flagged · {name}",
+        "visible": False,
+        "opacity": 1.0,
+        "blending": "translucent_no_depth",
+        "colormap": outline_colormap(),
+        "contrast_limits": outline_limits(FULL_WIDTH),
+        "interpolation2d": "linear",
+        "metadata": {SLIDE_KEY: slide, MAPS_KEY: maps, FLAGS_KEY: True},
+        **_placed(map_placement(maps.grid, maps.mpp)),
+    }
+    return maps.flagged, options, "image"
+
+
+def outline_limits(width: float) -> tuple[float, float]:
+    """Contrast limits that make the outline of flagged tiles this wide, in tiles, up to 1."""
+    half = min(max(width, NARROWEST), FULL_WIDTH) / 2
+    return FLAGGED * (0.5 - half), FLAGGED * (0.5 + half)
+
+
+@cache
+def outline_colormap() -> Colormap:
+    """A dark line with light edges, to be seen on any colour; nothing beside it."""
+    return Colormap(
+        colors.OUTLINE.table(),
+        name="napari-ood outline",
+        display_name="Flagged",
+        nan_color=colors.TRANSPARENT,
+        low_color=colors.TRANSPARENT,
+        high_color=colors.TRANSPARENT,
+    )
 
 
 def truth_layer_data(truth: Truth, slide: Slide, visible: bool = False) -> LayerData:
@@ -114,6 +161,8 @@ def _overlay(
             "features": {"class": ["no tile", *maps.classes]},
         }
         return maps.prediction, options, "labels"
+    if overlay is Overlay.COMBINED:
+        return maps.combined, options | {"rgb": True, "interpolation2d": "nearest"}, "image"
     scale = maps.scales[overlay]
     options |= {
         "colormap": score_colormap(overlay),
@@ -172,7 +221,7 @@ def reuse_layer(layer: Layer, data: LayerData) -> None:
     layer.scale, layer.translate = options["scale"], options["translate"]
     if isinstance(layer, Labels):
         layer.colormap, layer.features = options["colormap"], options["features"]
-    else:
+    elif "contrast_limits" in options:
         layer.contrast_limits = options["contrast_limits"]
 
 
@@ -194,13 +243,18 @@ def settle_layer(layer: Layer) -> None:
 
 def slide_of(layer: Layer) -> Slide | None:
     """The slide that a layer shows; None for overlays and foreign layers."""
-    return None if OVERLAY_KEY in layer.metadata else layer.metadata.get(SLIDE_KEY)
+    return None if MAPS_KEY in layer.metadata else layer.metadata.get(SLIDE_KEY)
 
 
 def maps_of(layer: Layer) -> Maps | None:
     """The maps that an overlay layer shows one of."""
     maps: Maps | None = layer.metadata.get(MAPS_KEY)
     return maps
+
+
+def is_flags(layer: Layer) -> bool:
+    """Whether a layer is the outline of flagged tiles."""
+    return FLAGS_KEY in layer.metadata
 
 
 def overlay_of(layer: Layer) -> Overlay | None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_ood.errors import RunError
-from napari_ood.models.reference import HIGH_QUANTILE
-from napari_ood.scores import mean_probability, parse_score, score_bounds
+from napari_ood.scores import mean_probability
+from napari_ood.viewer.combined import combine, fade_table
+from napari_ood.viewer.scales import Scale, card_scale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,55 +33,30 @@ Floats = NDArray[np.float32]
 
 NO_TILE = 0
 """Value of the prediction map where there is no tile; class i is i + 1."""
+FLAGGED = 255
+"""Value of the map of flagged tiles above the threshold."""
 
 
 class Overlay(StrEnum):
     """What can lie on the slide."""
 
     PREDICTION = "prediction"
+    COMBINED = "combined"
     UNCERTAINTY = "uncertainty"
     APPEARANCE = "appearance"
     TISSUE = "tissue"
     OOD = "ood"
 
 
-SCORED = tuple(overlay for overlay in Overlay if overlay is not Overlay.PREDICTION)
+SCORED = (Overlay.UNCERTAINTY, Overlay.APPEARANCE, Overlay.TISSUE, Overlay.OOD)
+"""Those with a colour scale and a threshold."""
 KINDS = (Overlay.APPEARANCE, Overlay.TISSUE)
 """The two kinds of foreign that some bundles tell apart."""
 
 OPACITIES: Mapping[Overlay, float] = MappingProxyType(
-    {Overlay.PREDICTION: 0.45, **dict.fromkeys(SCORED, 0.9)}
+    {Overlay.PREDICTION: 0.45, Overlay.COMBINED: 0.75, **dict.fromkeys(SCORED, 0.9)}
 )
 """Opacity that each overlay starts with; scores also have opacity in their colormaps."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The fixed colour scale of a score and what its values mean.
-
-    Attributes
-    ----------
-    score : name of the score, such as ``"mahalanobis@layer1"``
-    low, high : ends of the colour bar, the same on every slide
-    threshold : value above which 5 % of in-distribution validation tiles lie
-    familiar : their scores, sorted; both are None without a reference
-    """
-
-    score: str
-    low: float
-    high: float
-    threshold: float | None = None
-    familiar: Floats | None = None
-
-    def exceeded_by(self, value: float) -> bool:
-        """Whether a value lies above the threshold; never without a reference."""
-        return self.threshold is not None and value > self.threshold
-
-    def share_below(self, value: float) -> float | None:
-        """Share of in-distribution tiles with a lower score, 0 to 1; None without a reference."""
-        if self.familiar is None or not len(self.familiar):
-            return None
-        return float(np.searchsorted(self.familiar, value) / len(self.familiar))
 
 
 @dataclass(frozen=True)
@@ -120,8 +95,11 @@ class Maps:
     prediction : (rows, cols) uint16, class + 1, 0 where no tile
     probability : (rows, cols) float32, NaN where no tile
     scores : the same per overlay that has a colour scale
+    combined : (rows, cols, 4) uint8 RGBA, prediction fading to white with uncertainty
+    flagged : (rows, cols) uint8, FLAGGED above the threshold last asked for, else 0
     bundle : what made the run; None when it is not at hand
     slide_record : what the run recorded of its slide (path, name, mpp, fingerprint)
+    rescored : whether scores were changed since tiles were last flagged
     scales : colour scale per overlay; no entry where the bundle cannot give that score
     """
 
@@ -149,6 +127,10 @@ class Maps:
         self.scores: Mapping[Overlay, Floats] = {
             overlay: np.full(self.shape, np.nan, np.float32) for overlay in SCORED
         }
+        self.combined = np.zeros((*self.shape, 4), np.uint8)
+        self.flagged = np.zeros(self.shape, np.uint8)
+        self._fades = fade_table(self.colors)
+        self.rescored = False
         self._dirty = False
 
     @classmethod
@@ -176,11 +158,15 @@ class Maps:
     @property
     def overlays(self) -> tuple[Overlay, ...]:
         """The overlays that can be shown."""
-        return (Overlay.PREDICTION, *(o for o in SCORED if o in self.scales))
+        combined = Overlay.UNCERTAINTY in self.scales and not self.whole_image
+        scored = (o for o in SCORED if o in self.scales)
+        return (Overlay.PREDICTION, *((Overlay.COMBINED,) if combined else ()), *scored)
 
-    def array(self, overlay: Overlay) -> NDArray[np.uint16] | Floats:
-        """The array of an overlay, (rows, cols)."""
-        return self.prediction if overlay is Overlay.PREDICTION else self.scores[overlay]
+    def array(self, overlay: Overlay) -> NDArray[np.generic]:
+        """The array of an overlay, (rows, cols), with four channels where it is combined."""
+        if overlay is Overlay.PREDICTION:
+            return self.prediction
+        return self.combined if overlay is Overlay.COMBINED else self.scores[overlay]
 
     def put(self, index: NDArray[np.integer], logits: Floats, features: Floats) -> None:
         """Score tiles and write them; safe to call from a worker thread.
@@ -199,6 +185,7 @@ class Maps:
         for overlay, scale in self.scales.items():
             self.scores[overlay][rows, cols] = self._score(scale.score, logits, features)
         self.prediction[rows, cols] = p.argmax(axis=1) + 1
+        self._combine((rows, cols))
         if self.whole_image:
             self.image_probabilities = p[0]
         self._dirty = True
@@ -210,6 +197,45 @@ class Maps:
 
         return HEAD_SCORES[name](logits, self._temperature)
 
+    def _combine(self, cells: Any) -> None:
+        scale = self.scales.get(Overlay.UNCERTAINTY)
+        if scale is not None:
+            fade = scale.share_of_bar(self.scores[Overlay.UNCERTAINTY][cells])
+            self.combined[cells] = combine(self.prediction[cells], fade, self._fades)
+
+    def rescore(
+        self,
+        index: NDArray[np.integer],
+        probabilities: Floats,
+        scores: Mapping[Overlay, tuple[Scale, Floats]],
+    ) -> None:
+        """Take over other scores, or the same at another temperature, of stored tiles.
+
+        Parameters
+        ----------
+        index : [n, 2] row and column
+        probabilities : [n, C]
+        scores : scale and values [n] float32 of those overlays that change
+        """
+        rows, cols = np.asarray(index).T
+        self.scales = MappingProxyType({**self.scales, **{o: s for o, (s, _) in scores.items()}})
+        for overlay, (_, values) in scores.items():
+            self.scores[overlay][rows, cols] = values
+        if len(probabilities):
+            self.probability[rows, cols] = probabilities.max(axis=1)
+            self.prediction[rows, cols] = probabilities.argmax(axis=1) + 1
+            self.image_probabilities = probabilities[0] if self.whole_image else None
+        self._combine((rows, cols))
+        self.rescored = True
+
+    def flag(self, overlay: Overlay, value: float | None) -> None:
+        """Flag the tiles whose score exceeds a value; none where it is None. NaN never does."""
+        if value is None:
+            self.flagged[:] = 0
+        else:
+            above = self.scores[overlay] > np.float32(value)
+            np.multiply(above, np.uint8(FLAGGED), out=self.flagged)
+
     def take_dirty(self) -> bool:
         """Whether tiles were written since the last call."""
         dirty, self._dirty = self._dirty, False
@@ -219,8 +245,13 @@ class Maps:
         """Number of tiles per predicted class, [C]."""
         return np.bincount(self.prediction.ravel(), minlength=len(self.classes) + 1)[1:]
 
-    def readout(self, row: int, col: int) -> Readout | None:
-        """What is known about the tile at (row, col); None where there is no finished tile."""
+    def readout(
+        self, row: int, col: int, limits: Mapping[Overlay, float] | None = None
+    ) -> Readout | None:
+        """What is known about the tile at (row, col); None where there is no finished tile.
+
+        ``limits`` are the thresholds above which a tile is foreign, the scales' by default.
+        """
         label = int(self.prediction[row, col])
         if label == NO_TILE:
             return None
@@ -234,8 +265,12 @@ class Maps:
             uncertainty_share=self._share(Overlay.UNCERTAINTY, values),
             ood_share=self._share(Overlay.OOD, values),
             kinds=kinds,
-            foreign=tuple(o for o, v in kinds.items() if self.scales[o].exceeded_by(v)),
+            foreign=tuple(o for o, v in kinds.items() if v > self._limit(o, limits)),
         )
+
+    def _limit(self, overlay: Overlay, limits: Mapping[Overlay, float] | None) -> float:
+        found = self.scales[overlay].threshold if limits is None else limits.get(overlay)
+        return float("inf") if found is None else found
 
     def _share(self, overlay: Overlay, values: Mapping[Overlay, float]) -> float | None:
         scale = self.scales.get(overlay)
@@ -246,22 +281,6 @@ def _scales(card: Card, reference: Reference | None) -> dict[Overlay, Scale]:
     scales: dict[Overlay, Scale] = {}
     for overlay in SCORED:
         name = card.scores.get(overlay.value)
-        if name and (scale := _scale(name, len(card.classes), reference)):
+        if name and (scale := card_scale(name, len(card.classes), reference)):
             scales[overlay] = scale
     return scales
-
-
-def _scale(name: str, n_classes: int, reference: Reference | None) -> Scale | None:
-    if reference is not None:
-        low, high = reference.display_range(name)
-        threshold = reference.quantile(name, HIGH_QUANTILE)
-        return Scale(name, low, high, threshold, reference.validation_scores(name))
-    try:
-        low, high = score_bounds(name, n_classes)
-        needs_reference = parse_score(name).needs_reference
-    except ValueError as error:
-        raise RunError(f"the bundle's card names a score that does not exist: {error}") from error
-    # Without a reference nothing says what is usual: only a score with bounds of its own has a
-    # scale that means the same on every slide.
-    bounded = np.isfinite([low, high]).all() and not needs_reference
-    return Scale(name, low, high) if bounded else None

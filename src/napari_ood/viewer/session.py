@@ -18,12 +18,15 @@ from psygnal import Signal
 from napari_ood.errors import OodError, SlideError
 from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.job import Job, Request
+from napari_ood.viewer.looking import Looking, default_threshold
 from napari_ood.viewer.maps import Maps, Overlay, Readout
 from napari_ood.viewer.output import Output, choose_output
 from napari_ood.viewer.state import Phase, Result, Scope, State, same
 
 if TYPE_CHECKING:
+    from napari_ood.analysis.scored import ScoredRun
     from napari_ood.models import Bundle
+    from napari_ood.scores.thresholds import Threshold
     from napari_ood.slides import Slide
     from napari_ood.viewer.job import Box
 
@@ -48,6 +51,7 @@ class Session:
         self.state = State()
         self._make_job = make_job
         self._job: Job | None = None
+        self._looking = Looking()
 
     # ---------------------------------------------------------------- state
 
@@ -55,8 +59,12 @@ class Session:
         old = self.state
         if all(same(getattr(old, name), value) for name, value in changes.items()):
             return
-        self.state = replace(old, **changes)
-        self.changed.emit(self.state, old)
+        new = replace(old, **changes)
+        if new.maps is not old.maps:
+            new = replace(new, **self._looking.at(new.maps))
+        self._looking.keep(new)
+        self.state = new
+        self.changed.emit(new, old)
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -266,6 +274,49 @@ class Session:
         """Give maps whose slide was not found the slide they belong to."""
         results = tuple(Result(slide, r.maps) if r.maps is maps else r for r in self.state.results)
         self._update(results=results)
+
+    # ---------------------------------------------------------------- thresholds and scores
+
+    def scored(self, maps: Maps | None) -> ScoredRun | None:
+        """The stored run behind maps, with its caches; None while it is going on or not stored.
+
+        Cheap: arrays are read when a score is asked for, which callers do in a thread.
+        """
+        if maps is None or (self._job is not None and self._job.maps is maps):
+            return None
+        return self._looking.scored(maps)
+
+    def set_threshold(self, overlay: Overlay, threshold: Threshold) -> None:
+        """Flag tiles of the chosen slide above this threshold; of the bundle's other slides too.
+
+        A coverage of this slide says nothing about others and stays its own.
+        """
+        maps = self.state.maps
+        if maps is not None and overlay in maps.scales:
+            self._looking.spread(maps, self.state.results, overlay, threshold)
+            self._update(thresholds={**self.state.thresholds, overlay: threshold})
+
+    def threshold_of(self, maps: Maps, overlay: Overlay | None) -> Threshold | None:
+        """The threshold of an overlay of any maps that are shown; None where there is none."""
+        if overlay is None:
+            return None
+        threshold: Threshold | None = self._looking.at(maps)["thresholds"].get(overlay)
+        return threshold
+
+    def reset_threshold(self, overlay: Overlay) -> None:
+        """Go back to the threshold that keeps 95 % of in-distribution tiles, if it is known."""
+        scale = self.state.scales.get(overlay)
+        default = default_threshold(scale) if scale else None
+        if default is not None:
+            self.set_threshold(overlay, default)
+
+    def set_outlined(self, outlined: bool) -> None:
+        """Draw an outline around flagged tiles, or not."""
+        self._update(outlined=outlined)
+
+    def set_flagged_only(self, only: bool) -> None:
+        """Hide tiles that are not flagged, or show all."""
+        self._update(flagged_only=only)
 
     def point_at(self, readout: Readout | None) -> None:
         """Say what lies under the cursor."""

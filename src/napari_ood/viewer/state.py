@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from napari_ood.viewer.maps import OPACITIES, Maps, Overlay, Readout
+from napari_ood.viewer.maps import OPACITIES, SCORED, Maps, Overlay, Readout
 from napari_ood.viewer.output import Output
 
 if TYPE_CHECKING:
     from napari_ood.inference import Progress
     from napari_ood.models import Bundle
+    from napari_ood.scores.thresholds import Threshold
     from napari_ood.slides import Slide
+    from napari_ood.viewer.figure import Figure
+    from napari_ood.viewer.scales import Scale
 
 
 class Scope(StrEnum):
@@ -41,9 +45,28 @@ class Result:
     maps: Maps
 
 
+LENS = ("thresholds", "scales", "temperature", "figures")
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class State:
-    """One snapshot. ``overlay`` is the one that is visible, None for none of them."""
+    """One snapshot.
+
+    ``overlay`` is the one that is visible, None for none of them. The fields named in ``LENS`` say
+    how the chosen slide's maps are looked at: they change with the slide and come back with it.
+
+    Attributes
+    ----------
+    thresholds : above which tiles are flagged, per overlay that has a colour scale; no entry
+        where nothing says what is usual and the user has set none
+    scales : colour scale per overlay
+    temperature : divides logits; None for the bundle's own
+    figures : what the dock of thresholds draws, per overlay; empty until it was worked out
+    studying : whether a thread is working on scores or figures
+    outlined : whether flagged tiles have an outline
+    flagged_only : whether tiles that are not flagged are hidden
+    """
 
     slides: tuple[Slide, ...] = ()
     slide: Slide | None = None
@@ -59,11 +82,25 @@ class State:
     overlay: Overlay | None = Overlay.OOD
     opacities: Mapping[Overlay, float] = field(default_factory=lambda: OPACITIES)
     readout: Readout | None = None
+    thresholds: Mapping[Overlay, Threshold] = field(default_factory=lambda: NOTHING)
+    scales: Mapping[Overlay, Scale] = field(default_factory=lambda: NOTHING)
+    temperature: float | None = None
+    figures: Mapping[Overlay, Figure] = field(default_factory=lambda: NOTHING)
+    studying: bool = False
+    outlined: bool = True
+    flagged_only: bool = False
 
     @property
     def maps(self) -> Maps | None:
         """Maps of the chosen slide, or of a run whose slide was not found."""
         return next((r.maps for r in self.results if r.slide is self.slide), None)
+
+    @property
+    def flagging(self) -> Overlay | None:
+        """The overlay whose threshold flags tiles while ``overlay`` is visible; None for none."""
+        if self.overlay is Overlay.COMBINED:
+            return Overlay.OOD if Overlay.OOD in self.scales else Overlay.UNCERTAINTY
+        return self.overlay if self.overlay in SCORED else None
 
     def differs(self, old: State, *names: str) -> bool:
         """Whether any of these fields differs from another snapshot."""

@@ -1,0 +1,135 @@
+"""Which tiles are above their threshold, as layers: an outline, and a mask over the rest. No Qt.
+
+A moved threshold costs one pass over the scores and one upload of a byte per tile; nothing is
+computed anew and no layer is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from napari.layers import Layer
+
+from napari_ood.viewer import layers as ood_layers
+from napari_ood.viewer.geometry import map_placement
+from napari_ood.viewer.maps import SCORED, Floats, Maps, Overlay
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.utils.events import Event
+
+    from napari_ood.viewer.session import Session
+    from napari_ood.viewer.state import State
+
+WHAT_FLAGS_SHOW = (
+    "results", "slide", "overlay", "thresholds", "scales", "outlined", "flagged_only",
+)  # fmt: skip
+"""Fields of the state that they depend on."""
+
+LINE_PX = 3.0
+"""Width of the outline on the screen; narrower where tiles are hardly larger than that."""
+WIDTH_STEP = 1.15
+"""The outline is set anew when its width is off by more than this factor."""
+
+
+class Flags:
+    """Keeps outline and mask of every shown run in step with its thresholds."""
+
+    def __init__(self, viewer: ViewerModel, session: Session) -> None:
+        self._viewer = ref(viewer)
+        self._session = ref(session)
+        self._filled: WeakKeyDictionary[Maps, tuple[Overlay | None, float | None]]
+        self._filled = WeakKeyDictionary()
+        self._masked: WeakKeyDictionary[Maps, Floats] = WeakKeyDictionary()
+        viewer.scene.camera.events.zoom.connect(self._on_zoom)
+
+    def show(self, state: State) -> None:
+        """Draw what the state says."""
+        for result in state.results:
+            self._show_run(result.maps, state)
+
+    def fill(self, maps: Maps, state: State) -> None:
+        """Flag what a run has added; the caller redraws the layers."""
+        self._filled.pop(maps, None)
+        self._flag(maps, state.flagging)
+        if maps in self._masked and state.flagged_only and state.overlay in SCORED:
+            self._mask(maps, state.overlay)
+
+    def _show_run(self, maps: Maps, state: State) -> None:
+        flagging = state.flagging if state.flagging in maps.scales else None
+        changed = self._flag(maps, flagging)
+        for layer in self._layers_of(maps):
+            if ood_layers.is_flags(layer):
+                shown = state.outlined and self._filled[maps][1] is not None
+                if layer.visible != shown:
+                    layer.visible = shown
+                if changed and shown:
+                    ood_layers.refresh_layer(layer)
+                    self._set_width(layer, maps)
+            else:
+                self._show_scores(layer, maps, state, changed)
+
+    def _show_scores(self, layer: Layer, maps: Maps, state: State, changed: bool) -> None:
+        """Hide the tiles of the visible overlay that are not flagged, if that is wanted."""
+        overlay = ood_layers.overlay_of(layer)
+        if overlay not in SCORED:
+            return
+        hiding = state.flagged_only and overlay is state.overlay and overlay in maps.scales
+        if not hiding:
+            if layer.data is not maps.array(overlay):
+                layer.data = maps.array(overlay)
+            return
+        own = maps in self._masked and layer.data is self._masked[maps]
+        if changed or not own:
+            masked = self._mask(maps, overlay)
+            if own:
+                ood_layers.refresh_layer(layer)
+            else:
+                layer.data = masked
+
+    def _flag(self, maps: Maps, overlay: Overlay | None) -> bool:
+        """Fill the map of flags; whether it was filled anew."""
+        session = self._session()
+        threshold = session.threshold_of(maps, overlay) if session else None
+        wanted = (overlay, None if threshold is None else threshold.value)
+        # Scores may have changed under the same threshold: their scale is then another one.
+        if self._filled.get(maps) == wanted and not maps.rescored:
+            return False
+        if overlay is not None:
+            maps.flag(overlay, wanted[1])
+        maps.rescored = False
+        self._filled[maps] = wanted
+        return True
+
+    def _mask(self, maps: Maps, overlay: Overlay) -> Floats:
+        """The scores of flagged tiles, NaN elsewhere, in an array of their own."""
+        masked = self._masked.setdefault(maps, np.empty(maps.shape, np.float32))
+        np.copyto(masked, np.nan)
+        np.copyto(masked, maps.scores[overlay], where=maps.flagged.astype(bool))
+        return masked
+
+    # ---------------------------------------------------------------- width of the line
+
+    def _on_zoom(self, event: Event) -> None:
+        viewer = self._viewer()
+        for layer in list(viewer.layers) if viewer is not None else []:
+            maps = ood_layers.maps_of(layer)
+            if maps is not None and ood_layers.is_flags(layer) and layer.visible:
+                self._set_width(layer, maps)
+
+    def _set_width(self, layer: Layer, maps: Maps) -> None:
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        tile = min(map_placement(maps.grid, maps.mpp).scale) * viewer.scene.camera.zoom
+        low, high = ood_layers.outline_limits(LINE_PX / tile)
+        before = layer.contrast_limits[1] - layer.contrast_limits[0]
+        if not 1 / WIDTH_STEP < (high - low) / before < WIDTH_STEP:
+            layer.contrast_limits = (low, high)
+
+    def _layers_of(self, maps: Maps) -> list[Layer]:
+        viewer = self._viewer()
+        layers = list(viewer.layers) if viewer is not None else []
+        return [x for x in layers if ood_layers.maps_of(x) is maps]
