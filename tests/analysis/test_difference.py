@@ -58,8 +58,8 @@ class Scored:
         self._values, self._familiar = values.astype(np.float32), familiar
         self._predicted = np.zeros(len(values), np.int64) if predicted is None else predicted
 
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.roles.values())
+    def score_name(self, name: str) -> str:
+        return self.roles.get(name, name)
 
     def score(self, name: str) -> np.ndarray:
         return self._values
@@ -212,8 +212,8 @@ def test_different_slides_and_parts_are_refused_in_words() -> None:
     right = TileGrid.over(SLIDE, 100, (2.0, 2.0), (2000, 2000, 1000, 1000))
     with pytest.raises(RunError, match="no tile in common"):
         match_tiles(make_run(left), make_run(right))
-    with pytest.raises(RunError, match=r"cannot give the score 'knn'.*mahalanobis"):
-        compare_runs(a, a, "knn")  # type: ignore[arg-type]
+    with pytest.raises(RunError, match=r"no 'tissue' at hand \(it has: ood\)"):
+        compare_runs(a, a, "tissue")  # type: ignore[arg-type]
 
 
 def test_other_bundles_are_compared_on_their_own_scales() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.analysis.matching import TileMatch, match_tiles
+from napari_ood.analysis.offered import ROLES
 from napari_ood.errors import RunError
 from napari_ood.scores import score_bounds
 
@@ -212,7 +213,7 @@ def check_same_slide(a: Run, b: Run, *, copies: bool = False) -> None:
     if not copies:
         raise RunError(
             f"these runs are of different files, {slides[0]['name']} and {slides[1]['name']}: "
-            "choose two of one slide, or say that one is a copy of the other (--copies)"
+            "choose two of one slide, or say that one is a changed copy of the other (--copies)"
         )
 
 
@@ -231,13 +232,14 @@ def kappa(table: NDArray[np.integer]) -> float | None:
 
 
 def _resolve(scored: ScoredRun, score: str) -> str:
-    name = str(scored.roles.get(score, score))
-    if name not in scored.names():
+    """Name of the score that a run of this bundle can give; RunError when it cannot."""
+    if score in ROLES and score not in scored.roles:
+        has = ", ".join(scored.roles) or "none"
         raise RunError(
-            f"{scored.run.path.name} cannot give the score {score!r}: choose one of "
-            f"{', '.join((*scored.roles, *scored.names()))}"
+            f"{scored.run.path.name} has no {score!r} at hand (it has: {has}): choose another "
+            "score, or put its bundle back"
         )
-    return name
+    return scored.score_name(score)
 
 
 def _need_standard(a: ScoredRun, b: ScoredRun, names: tuple[str, str]) -> bool:

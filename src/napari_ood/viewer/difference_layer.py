@@ -1,0 +1,98 @@
+"""The difference of two runs as a layer on the slide. No Qt: works on a bare ``ViewerModel``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.colormaps import Colormap
+
+from napari_ood.viewer import colors
+from napari_ood.viewer.geometry import map_placement
+from napari_ood.viewer.layers import make_layer, settle_layer
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+    from napari.types import LayerData
+
+    from napari_ood.analysis.difference import RunDifference
+
+DIFFERENCE_KEY = "napari-ood difference"
+OPACITY = 0.9
+INSIDE = 0.999
+"""Share of the colour range that values are clipped to: what lies below it is drawn as nothing."""
+
+RAMP = colors.Ramp(
+    (
+        (0.0, "#543005", 0.82),
+        (0.25, "#a6611a", 0.7),
+        (0.45, "#dfc27d", 0.25),
+        (0.5, "#f5f5f5", 0.0),
+        (0.55, "#80cdc1", 0.25),
+        (0.75, "#018571", 0.7),
+        (1.0, "#003c30", 0.82),
+    )
+)
+"""ColorBrewer's BrBG, hues that H&E leaves free: brown where A is higher, green where B is; nothing
+where they agree."""
+
+
+def difference_colormap() -> Colormap:
+    """Diverging colours with opacity; NaN is transparent."""
+    return Colormap(
+        RAMP.table(),
+        name="napari-ood difference",
+        display_name="Difference",
+        nan_color=colors.TRANSPARENT,
+        # napari may draw NaN in low_color (napari#8056), so both are transparent.
+        low_color=colors.TRANSPARENT,
+    )
+
+
+def difference_layer_data(difference: RunDifference) -> LayerData:
+    """B − A per tile, centred at 0, on a range that does not depend on the slide."""
+    limit = difference.scale.limit
+    # Values are clipped to the range, as low_color would hide those below it.
+    values = np.clip(difference.delta_map(), -INSIDE * limit, INSIDE * limit)
+    mpp = difference.a.run.provenance["slide"]["mpp"]
+    place = map_placement(difference.match.grid, tuple(mpp) if mpp else None)
+    options: dict[str, Any] = {
+        "name": f"Difference B − A · {difference.score}",
+        "opacity": OPACITY,
+        "blending": "translucent_no_depth",
+        "colormap": difference_colormap(),
+        "contrast_limits": (-limit, limit),
+        "interpolation2d": "nearest",
+        "metadata": {DIFFERENCE_KEY: difference},
+        "scale": place.scale,
+        "translate": place.translate,
+        "units": place.units,
+    }
+    return values, options, "image"
+
+
+def difference_layer(viewer: ViewerModel) -> Layer | None:
+    """The layer that shows a difference; None where there is none."""
+    return next((x for x in viewer.layers if DIFFERENCE_KEY in x.metadata), None)
+
+
+def show_difference(viewer: ViewerModel, difference: RunDifference) -> Layer:
+    """Show a difference on the slide, in the layer of an earlier one where there is one."""
+    data = difference_layer_data(difference)
+    layer = difference_layer(viewer)
+    if layer is None:
+        selection = set(viewer.layers.selection)
+        layer = make_layer(data)
+        viewer.layers.append(layer)
+        settle_layer(layer)
+        viewer.layers.selection.clear()
+        viewer.layers.selection.update(selection)
+    else:
+        array, options, _ = data
+        layer.data, layer.metadata = array, options["metadata"]
+        layer.name, layer.contrast_limits = options["name"], options["contrast_limits"]
+        layer.units = options["units"]
+        layer.scale, layer.translate = options["scale"], options["translate"]
+    layer.visible = True
+    return layer

@@ -1,0 +1,73 @@
+"""What docks have in common: a column that scrolls, a session they follow, an end that is clean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_ood.viewer.bridge import Bridge, bridge_of
+from napari_ood.viewer.link import Link
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_ood.viewer.state import State
+
+WIDTH_PX = 330
+
+
+class ScrollDock(QWidget):
+    """A dock of one viewer that holds no state: closed and opened again it shows the same.
+
+    A subclass fills ``column``, then calls :meth:`follow` as the last thing in its constructor.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__()
+        self._bridge: Bridge | None = bridge_of(napari_viewer)
+        self._link: Link | None = None
+        content = QWidget()
+        self.column = QVBoxLayout(content)
+        self.column.setContentsMargins(8, 4, 8, 8)
+        self.column.setSpacing(14)
+        self.scroll = QScrollArea()
+        self.scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll.setWidgetResizable(True)
+        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll.setWidget(content)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.scroll)
+        self.setMinimumWidth(WIDTH_PX)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    @property
+    def bridge(self) -> Bridge:
+        """The bridge to the viewer; RuntimeError once the dock has been closed."""
+        if self._bridge is None:
+            raise RuntimeError("this dock was closed; open it again from the Plugins menu")
+        return self._bridge
+
+    def follow(self) -> None:
+        """Show the session's state now and after every change of it."""
+        self._link = Link(self)
+
+    def show_state(self, new: State, old: State | None) -> None:
+        """Redraw what differs between two snapshots; everything when ``old`` is None."""
+        raise NotImplementedError
+
+    def event(self, event: QEvent | None) -> bool:
+        """Unbind when napari takes the widget out of its dock: no close event ever comes."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.teardown()
+        return bool(super().event(event))
+
+    def teardown(self) -> None:
+        """Stop following the session. May be called more than once."""
+        if self._bridge is not None:
+            if self._link is not None:
+                self._link.cut()
+            self._bridge = None
+            self.deleteLater()  # nobody else owns a widget without a parent
