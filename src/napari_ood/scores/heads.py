@@ -7,27 +7,48 @@ in digital pathology using multi-head convolutional neural networks*, MIDL 2020.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
-def _f32(values: ArrayLike) -> Floats:
-    return np.asarray(values, dtype=np.float32)
+CHUNK_VALUES = 1 << 16
+"""Logits that are worked on at a time: half a megabyte of float64 stays in a core's cache."""
 
 
-def _log_softmax(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    z = np.asarray(logits, dtype=np.float64) / temperature
+def _per_tile(
+    logits: ArrayLike, temperature: float, width: tuple[int, ...], compute: Callable[[Doubles], Any]
+) -> Floats:
+    """Fill [N, *width] float32 from pieces z / T of shape [C, M, n], n tiles side by side.
+
+    Classes first, so that sums over them are sums of long rows: five times as fast as along the
+    last, short axis.
+    """
+    z = np.asarray(logits)
     if z.ndim != 3:
         raise ValueError(f"logits must be [N, M, C], got shape {z.shape}")
-    z = z - z.max(axis=-1, keepdims=True)
-    return np.asarray(z - np.log(np.exp(z).sum(axis=-1, keepdims=True)))
+    out = np.empty((len(z), *width), np.float32)
+    step = max(1, CHUNK_VALUES // max(1, z.shape[1] * z.shape[2]))
+    for start in range(0, len(z), step):
+        rows = slice(start, start + step)
+        piece = np.ascontiguousarray(z[rows].transpose(2, 1, 0), np.float64)
+        out[rows] = compute(piece / temperature)
+    return out
 
 
-def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def _softmax(z: Doubles) -> Doubles:
+    e = np.exp(z - z.max(axis=0))
+    return np.asarray(e / e.sum(axis=0))
+
+
+def _entropy(p: Doubles) -> Doubles:
     # 0 · log 0 = 0: a probability that underflows must not turn the entropy into NaN.
-    return np.asarray(-(p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=-1))
+    return np.asarray(-(p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=0))
 
 
 def mean_probability(logits: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -43,13 +64,13 @@ def mean_probability(logits: ArrayLike, temperature: float = 1.0) -> Floats:
     -------
     [N, C] float32
     """
-    return _f32(np.exp(_log_softmax(logits, temperature)).mean(axis=1))
+    n_classes = np.asarray(logits).shape[-1]
+    return _per_tile(logits, temperature, (n_classes,), lambda z: _softmax(z).mean(axis=1).T)
 
 
 def entropy(logits: ArrayLike, temperature: float = 1.0) -> Floats:
     """Entropy of the mean over heads, H(p̄), in nats: 0 to ln C. Returns [N] float32."""
-    p = np.exp(_log_softmax(logits, temperature)).mean(axis=1)
-    return _f32(_entropy(p))
+    return _per_tile(logits, temperature, (), lambda z: _entropy(_softmax(z).mean(axis=1)))
 
 
 def msp(logits: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -57,8 +78,7 @@ def msp(logits: ArrayLike, temperature: float = 1.0) -> Floats:
 
     Hendrycks & Gimpel, *A baseline for detecting misclassified and OOD examples*, ICLR 2017.
     """
-    p = np.exp(_log_softmax(logits, temperature)).mean(axis=1)
-    return _f32(1.0 - p.max(axis=-1))
+    return _per_tile(logits, temperature, (), lambda z: 1.0 - _softmax(z).mean(axis=1).max(axis=0))
 
 
 def disagreement(logits: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -66,10 +86,14 @@ def disagreement(logits: ArrayLike, temperature: float = 1.0) -> Floats:
 
     Equals the Jensen–Shannon divergence of the heads. Returns [N] float32.
     """
-    p = np.exp(_log_softmax(logits, temperature))
-    information = _entropy(p.mean(axis=1)) - _entropy(p).mean(axis=1)
-    # Never negative in exact arithmetic (Jensen); rounding must not make it so. NaN stays NaN.
-    return _f32(np.maximum(information, 0.0))
+
+    def information(z: Doubles) -> Doubles:
+        p = _softmax(z)
+        shared = _entropy(p.mean(axis=1)) - _entropy(p).mean(axis=0)
+        # Never negative in exact arithmetic (Jensen); rounding must not make it so. NaN stays NaN.
+        return np.asarray(np.maximum(shared, 0.0))
+
+    return _per_tile(logits, temperature, (), information)
 
 
 def maxlogit(logits: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -77,8 +101,7 @@ def maxlogit(logits: ArrayLike, temperature: float = 1.0) -> Floats:
 
     Hendrycks et al., *Scaling OOD detection for real-world settings*, ICML 2022.
     """
-    z = np.asarray(logits, dtype=np.float64).mean(axis=1) / temperature
-    return _f32(-z.max(axis=-1))
+    return _per_tile(logits, temperature, (), lambda z: -z.mean(axis=1).max(axis=0))
 
 
 def energy(logits: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -86,7 +109,9 @@ def energy(logits: ArrayLike, temperature: float = 1.0) -> Floats:
 
     Liu et al., *Energy-based out-of-distribution detection*, NeurIPS 2020.
     """
-    z = np.asarray(logits, dtype=np.float64) / temperature
-    top = z.max(axis=-1, keepdims=True)
-    per_head = (top + np.log(np.exp(z - top).sum(axis=-1, keepdims=True)))[..., 0]
-    return _f32(-temperature * per_head.mean(axis=1))
+
+    def free(z: Doubles) -> Doubles:
+        top = z.max(axis=0)
+        return np.asarray(-temperature * (top + np.log(np.exp(z - top).sum(axis=0))).mean(axis=0))
+
+    return _per_tile(logits, temperature, (), free)
