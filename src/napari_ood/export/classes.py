@@ -26,6 +26,9 @@ ROLES: dict[str, tuple[Names, RGB]] = {
 }
 OTHER_ROLE: RGB = (110, 80, 160)
 
+DESCRIPTION = "ANNOTATION_DESCRIPTION"
+"""Metadata in which QuPath keeps an annotation's description."""
+
 ARTEFACT = "Artefact"
 UNKNOWN_TISSUE = "Unknown tissue"
 SKIPPED = "Skipped"

@@ -232,6 +232,8 @@ def _verdicts(results: Results) -> Iterator[str]:
     run, area = _run_id(results), results.scored.mm2_per_tile
     for reviewer, verdicts in results.verdicts.items():
         for verdict in verdicts:
+            if not verdict.tiles:
+                continue
             yield feature(
                 outline_of(verdict.cells, lattice),
                 f"{verdict.category} ({reviewer})",
@@ -249,7 +251,7 @@ def _told(verdict: Verdict) -> dict[str, str]:
     """All of a verdict but its tiles and box, which the outline tells; texts, as QuPath keeps."""
     told = {"napari-ood": "verdict", "region": verdict.region_key, "verdict": verdict.category}
     optional = {
-        "comment": verdict.comment,
+        classes.DESCRIPTION: verdict.comment,
         "reviewer": verdict.reviewer,
         "time": verdict.time,
         "score": verdict.score,

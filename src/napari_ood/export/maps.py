@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,8 @@ class MapStack:
         scored, run = results.scored, results.scored.run
         card, n = scored.card, len(scored.classes)
         probability = scored.probabilities()
-        maps = [(Channel("predicted class", "FFFFFF", (0, n), True), results.prediction + 1)]
+        first = Channel("predicted class", "FFFFFF", (0, n), True)
+        maps: list[tuple[Channel, NDArray[Any]]] = [(first, results.prediction + 1)]
         for i, (label, color) in enumerate(zip(scored.classes, card.colors, strict=True)):
             channel = Channel(f"probability {label}", color.lstrip("#").upper(), (0, 1))
             maps.append((channel, probability[:, i]))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import zarr
-from numcodecs import Zlib
 
 from napari_ood.export.files import Step, new_folder, unwatched
 from napari_ood.export.maps import MapStack
@@ -38,7 +37,7 @@ def write_ome_zarr(
             chunks = (1, *(min(CHUNK_PX, side) for side in values.shape[1:]))
             array = group.create_array(
                 str(i), shape=values.shape, chunks=chunks, dtype="float32", fill_value="NaN",
-                compressors=Zlib(level=5), chunk_key_encoding={"name": "v2", "separator": "/"},
+                compressors={"id": "zlib", "level": 5}, chunk_key_encoding={"name": "v2", "separator": "/"},
             )  # fmt: skip
             array[:] = values
         group.attrs.update(

@@ -196,7 +196,9 @@ def _split_pinched(vertices: Ints, ring: Ints, owner: Ints) -> tuple[Ints, Ints,
 
 def _loops(path: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     """Cut a closed path into loops that visit each vertex once."""
-    loops, open_path, place = [], [], {}
+    loops: list[list[tuple[int, int]]] = []
+    open_path: list[tuple[int, int]] = []
+    place: dict[tuple[int, int], int] = {}
     for vertex in path:
         if vertex in place:
             start = place[vertex]

@@ -195,7 +195,10 @@ def write_parquet(results: Results, path: Path, step: Step = unwatched) -> Path:
 
 
 def _as_arrow(pa: Any, to: Any, kind: str, values: NDArray[Any]) -> Any:
+    """An array of pyarrow, null where there is nothing."""
     if kind == "text":
         return pa.array(values, pa.string()).dictionary_encode()
-    empty = {"int": lambda v: v < 0, "bool": lambda v: np.zeros(len(v), bool)}.get(kind, np.isnan)
-    return pa.array(values.astype(to.to_pandas_dtype(), copy=False), to, mask=empty(values))
+    if kind == "bool":
+        return pa.array(values, to)
+    empty = values < 0 if kind == "int" else np.isnan(values)
+    return pa.array(values.astype(to.to_pandas_dtype(), copy=False), to, mask=empty)
