@@ -1,0 +1,40 @@
+"""Where a dock goes: onto the tabs of the plugin's other docks, not into half of their height."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+
+OWN = "(napari-ood)"
+"""What napari puts behind the names of the plugin's docks."""
+
+
+def join_tabs(widget: QWidget) -> None:
+    """Put the dock of a widget onto the tabs of another dock of this plugin, in front.
+
+    Nothing happens where there is none in the same area, or the dock shares its place already.
+    """
+    dock = _dock_of(widget)
+    main = dock.parentWidget() if dock is not None else None
+    if dock is None or not isinstance(main, QMainWindow) or dock.isFloating():
+        return
+    area = main.dockWidgetArea(dock)
+    others = [
+        other
+        for other in main.findChildren(QDockWidget)
+        if other is not dock
+        and other.isVisibleTo(main)
+        and not other.isFloating()
+        and OWN in other.windowTitle() + other.objectName()
+        and main.dockWidgetArea(other) == area
+    ]
+    if others and not main.tabifiedDockWidgets(dock):
+        main.tabifyDockWidget(others[-1], dock)
+        dock.show()
+        dock.raise_()
+
+
+def _dock_of(widget: QWidget) -> QDockWidget | None:
+    parent: QWidget | None = widget
+    while parent is not None and not isinstance(parent, QDockWidget):
+        parent = parent.parentWidget()
+    return parent

@@ -1,0 +1,137 @@
+"""Finding, ranking and matching regions in a thread: at a million tiles it takes seconds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_ood.errors import OodError
+
+if TYPE_CHECKING:
+    from napari_ood.analysis.regions import Order, Region
+    from napari_ood.analysis.scored import ScoredRun
+    from napari_ood.review.matching import Matches
+    from napari_ood.review.store import ReviewStore
+    from napari_ood.scores.thresholds import Threshold
+    from napari_ood.viewer.maps import Maps
+
+log = logging.getLogger(__name__)
+
+Regions = tuple["Region", ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What is looked for.
+
+    ``scored`` opens the run with its scores; it is called in the thread. ``store`` is the open
+    review, None to open it.
+    """
+
+    maps: Maps
+    scored: Callable[[], ScoredRun | None]
+    threshold: Threshold
+    min_tiles: int
+    order: Order
+    reviewer: str
+    store: ReviewStore | None = None
+
+    @property
+    def limits(self) -> tuple[str, float, int]:
+        """What decides which regions there are in a run, in whatever order."""
+        return self.threshold.score, self.threshold.value, self.min_tiles
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search has found; ``unsorted`` are the regions row by row.
+
+    ``n_tiles`` and ``area_mm2`` (None without the slide's mpp) are those of all regions together.
+    """
+
+    query: Query
+    scored: ScoredRun
+    unsorted: Regions
+    regions: Regions
+    n_tiles: int
+    area_mm2: float | None
+    store: ReviewStore
+    matches: Matches
+
+
+class Search:
+    """One search in a thread; polled from the GUI.
+
+    Attributes
+    ----------
+    found : what it has found; None while it works and after an error
+    error : one line for the user when it has failed
+    """
+
+    def __init__(self, query: Query, before: Found | None) -> None:
+        self.query = query
+        self.found: Found | None = None
+        self.error: str | None = None
+        self._before = before
+        # Not a daemon: zarr killed half-way through a call takes the interpreter along.
+        self._thread = threading.Thread(target=self._work, name="napari-ood regions")
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is still working."""
+        return self._thread.is_alive()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it has ended; whether it has."""
+        self._thread.join(timeout)
+        return not self.alive
+
+    def _work(self) -> None:
+        try:
+            self.found = _search(self.query, self._before)
+        except OodError as error:
+            self.error = str(error)
+        except Exception as error:
+            if not threading.main_thread().is_alive():
+                return  # the interpreter is ending; nobody is there to read it
+            log.exception("search for regions failed")
+            self.error = f"The regions cannot be listed: {type(error).__name__}: {error}"
+
+
+def _search(query: Query, before: Found | None) -> Found:
+    from napari_ood.analysis.regions import find_regions, rank_regions
+    from napari_ood.errors import RunError
+
+    scored = query.scored()
+    if scored is None:
+        raise RunError("the run's file is not at hand: open the run again")
+    if before is not None and before.scored is scored and before.query.limits == query.limits:
+        unsorted = before.unsorted
+    else:
+        score, value, min_tiles = query.limits
+        unsorted = find_regions(scored, np.asarray(scored.score(score) > value), score, min_tiles)
+    regions = rank_regions(unsorted, query.order, scored)
+    store = query.store or open_store(scored, query.reviewer)
+    n_tiles = sum(region.n_tiles for region in regions)
+    each = scored.mm2_per_tile
+    area = None if each is None else each * n_tiles
+    return Found(query, scored, unsorted, regions, n_tiles, area, store, store.match(regions))
+
+
+def open_store(scored: ScoredRun, reviewer: str) -> ReviewStore:
+    """The review of a run, beside it.
+
+    Raises
+    ------
+    ReviewError
+        If it cannot be read or belongs to another run.
+    """
+    from napari_ood.review.store import ReviewStore, review_folder, run_identity
+
+    return ReviewStore(review_folder(scored.run.path), run_identity(scored.run), reviewer)
