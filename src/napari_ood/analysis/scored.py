@@ -6,11 +6,12 @@ import copy
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ood.analysis.held_out import HeldOut, HeldOutTiles
 from napari_ood.analysis.memo import Memo, RecentMemos
 from napari_ood.analysis.offered import (
     ROLES,
@@ -19,9 +20,11 @@ from napari_ood.analysis.offered import (
     offered_scores,
     roles_of,
 )
+from napari_ood.analysis.ranked import Ranked, rank
 from napari_ood.errors import RunError, ThresholdError
-from napari_ood.evaluation.selective import RiskCoverage, risk_coverage
+from napari_ood.evaluation.selective import RiskCoverage
 from napari_ood.scores import HEAD_SCORES, ScoreSpec, mean_probability, parse_score
+from napari_ood.scores.conformal import Conformal, Method
 from napari_ood.scores.thresholds import (
     DEFAULT_KEEP,
     Meaning,
@@ -43,43 +46,6 @@ A = TypeVar("A", bound=np.generic)
 
 RECENT_TEMPERATURES = 4
 """Temperatures whose scores stay in memory while nobody holds on to them."""
-
-
-class HeldOut(NamedTuple):
-    """What a threshold does to the bundle's held-out tiles.
-
-    ``coverage`` is the share that is kept, ``risk`` the share of wrong ones among the kept, None
-    where none is kept; ``n_kept`` of ``n_tiles`` are.
-    """
-
-    coverage: float
-    risk: float | None
-    n_kept: int
-    n_tiles: int
-
-
-class Ranked(NamedTuple):
-    """Scores in ascending order, without NaN: counting those above a value takes microseconds.
-
-    ``by_class`` are those of the tiles of each predicted class; ``unclassed`` of the tiles whose
-    logits are not numbers.
-    """
-
-    by_class: tuple[Floats, ...]
-    unclassed: Floats
-
-    @property
-    def n_scored(self) -> int:
-        """Number of tiles that have a score."""
-        return sum(map(len, self.by_class)) + len(self.unclassed)
-
-    def n_above(self, threshold: Threshold) -> tuple[int, ...]:
-        """Flagged tiles of each class; the last number is that of tiles without a class."""
-        return tuple(_n_above(scores, threshold) for scores in (*self.by_class, self.unclassed))
-
-
-def _n_above(ascending: Floats, threshold: Threshold) -> int:
-    return len(ascending) - int(np.searchsorted(ascending, threshold.value32, "right"))
 
 
 class ScoredRun:
@@ -281,7 +247,12 @@ class ScoredRun:
     def ranked(self, name: str) -> Ranked:
         """Scores of a name or role in ascending order, per predicted class."""
         name = self.score_name(name)
-        return self._memo.get(("ranked", name), lambda: self._rank(self.score(name)))
+
+        def ranked() -> Ranked:
+            classes = np.where(np.isnan(self.confidence()), -1, self.prediction())
+            return rank(self.score(name), classes, len(self.classes))
+
+        return self._memo.get(("ranked", name), ranked)
 
     def familiar(self, name: str) -> Floats | None:
         """Scores of the held-out in-distribution tiles at this temperature, ascending; [V] float32.
@@ -312,50 +283,37 @@ class ScoredRun:
         if bundle is None:
             raise RunError(why_not)
         reference = self._reference_for(spec) or bundle.require_reference()
-        if spec.parts and can_compute(spec, reference):
+        if not can_compute(spec, reference):
+            reference.validation_scores(
+                str(spec)
+            )  # says why, before gigabytes of features are read
+        if spec.parts:
             # Parts are mostly shown on their own, too: no distance is computed twice.
             parts = (reference.standardised(str(p), self.score(str(p))) for p in spec.parts)
             return np.maximum(*parts)
         logits = self.run.logits if spec.needs_logits else None
         return reference.score(str(spec), logits, self.run.features)
 
-    def _rank(self, scores: Floats) -> Ranked:
-        known = ~np.isnan(scores)
-        classed = ~np.isnan(self.confidence())
-        prediction = self.prediction()
-        by_class = tuple(
-            np.sort(scores[known & classed & (prediction == c)]) for c in range(len(self.classes))
-        )
-        return Ranked(by_class, np.sort(scores[known & ~classed]))
-
     # --- held-out tiles --------------------------------------------------------------------------
+
+    @property
+    def validation(self) -> HeldOutTiles | None:
+        """The bundle's held-out tiles at this temperature; None without a reference."""
+        reference = self.reference
+        if reference is None:
+            return None
+        return self._memo.get(
+            "validation", lambda: HeldOutTiles(reference, self._memo, self._shared)
+        )
 
     def validation_scores(self, name: str) -> Floats | None:
         """Scores of the held-out tiles in the reference's order; [V] float32, None without."""
-        spec = self._parse(name)
-        reference = self._reference_for(spec)
-        if reference is None:
-            return None
-        return self._memo_of(spec).get(
-            ("validation", str(spec)),
-            lambda: _frozen(
-                reference.score(
-                    str(spec), reference.validation_logits, reference.validation_features
-                )
-            ),
-        )
+        name = self.score_name(name)
+        return None if self.validation is None else self.validation.scores(name)
 
     def validation_errors(self) -> Bools | None:
         """Which held-out tiles the model gets wrong, at this temperature; [V] bool."""
-        reference = self._reference
-        if reference is None:
-            return None
-
-        def wrong() -> Bools:
-            p = mean_probability(reference.validation_logits, self.temperature)
-            return _frozen(p.argmax(axis=1) != reference.validation_labels)
-
-        return self._memo.get("errors", wrong)
+        return None if self.validation is None else self.validation.errors()
 
     def risk_curve(self, name: str) -> RiskCoverage | None:
         """Risk against coverage on the held-out tiles; None without a reference.
@@ -363,27 +321,24 @@ class ScoredRun:
         Held-out tiles whose score is not finite are left out; None if no other is left.
         """
         name = self.score_name(name)
-
-        def curve() -> RiskCoverage | None:
-            scores, errors = self.validation_scores(name), self.validation_errors()
-            if scores is None or errors is None or not (known := np.isfinite(scores)).any():
-                return None
-            return risk_coverage(scores[known], errors[known])
-
-        return self._memo.get(("risk", name), curve)
+        return None if self.validation is None else self.validation.risk_curve(name)
 
     def held_out(self, threshold: Threshold) -> HeldOut | None:
         """Where a threshold lies on :meth:`risk_curve`; None where there is none."""
-        scores, errors = self.validation_scores(threshold.score), self.validation_errors()
-        if scores is None or errors is None:
-            return None
-        known = np.isfinite(scores)
-        kept = known & ~threshold.flags(scores)
-        n_kept, n_tiles = int(kept.sum()), int(known.sum())
-        if not n_tiles:
-            return None
-        risk = float(errors[kept].mean()) if n_kept else None
-        return HeldOut(n_kept / n_tiles, risk, n_kept, n_tiles)
+        return None if self.validation is None else self.validation.at(threshold)
+
+    def conformal(self, error: float, method: Method = "lac") -> Conformal:
+        """Prediction sets with a chosen error rate: ``.sets(scored.probabilities())``.
+
+        Raises
+        ------
+        ThresholdError
+            Without a reference, or with too few held-out tiles for so small an error rate.
+        """
+        if self.validation is None:
+            why_not = self._find_bundle()[1] or f"bundle {self.card.name!r} has no reference"
+            raise ThresholdError(f"prediction sets need held-out tiles with labels: {why_not}")
+        return self.validation.conformal(error, method)
 
     # --- thresholds ------------------------------------------------------------------------------
 
