@@ -18,7 +18,7 @@ from napari_ood.evaluation.comparison import SeedScores, measure, t_interval
 from napari_ood.evaluation.comparison_table import tables
 from napari_ood.training import TrainConfig, read_dataset
 from napari_ood.training import networks as networks_module
-from napari_ood.training.compare import SPEED, Comparison, ComparisonRequest, compare_methods
+from napari_ood.training.compare import COSTS, Comparison, ComparisonRequest, compare_methods
 from napari_ood.training.compare_clock import Clock
 from napari_ood.training.compare_data import split_three_ways
 from napari_ood.training.config import TrainProgress
@@ -121,6 +121,11 @@ def test_an_ensemble_begins_with_the_single_network(undisturbed: Comparison) -> 
     cost = {name: records[0]["cost"] for name, records in undisturbed.records.items()}
     assert cost["ensemble"]["networks"] == 2
     assert cost["ensemble"]["weights_mb"] == 2 * cost["single"]["weights_mb"]
+    assert cost["ensemble"]["answering_mb"] > cost["single"]["answering_mb"] > 0
+    # One network after the other is trained: what counts is the largest.
+    assert cost["ensemble"]["training_mb"] == cost["single"]["training_mb"]
+    (mheads,) = (found for name, found in cost.items() if name.startswith("mheads"))
+    assert mheads["training_mb"] > cost["single"]["training_mb"] > 0
     assert cost["ensemble"]["training_minutes"] > cost["single"]["training_minutes"]
     seeds = [
         [plan.config.seed for plan in parse_methods(("ensemble",), BASE, 3, 2, 0.1)[0].networks(s)]
@@ -275,18 +280,19 @@ def test_foreign_tiles_may_not_be_in_distribution(tiles: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"of": 1}', '{"of": "%s", "relative_time": {"single": 1.0}}']
+    "content",
+    ["", "{", "[]", '{"of": 1}', '{"of": "%s", "costs": {"single": {"relative_time": 1.0}}}'],
 )
 def test_damaged_times_are_measured_again(
     content: str, undisturbed: Comparison, tiles: Path
 ) -> None:
     out = undisturbed.files[0].parent
-    file = out / SPEED
+    file = out / COSTS
     identity = json.loads(file.read_text("utf-8"))["of"]
     file.write_text(content.replace("%s", identity), "utf-8")
     again = compare_methods(request(tiles, out))
     assert without_times(again) == without_times(undisturbed)
-    assert json.loads(file.read_text("utf-8"))["relative_time"].keys() == again.records.keys()
+    assert json.loads(file.read_text("utf-8"))["costs"].keys() == again.records.keys()
 
 
 def test_a_damaged_network_says_what_to_do(tiles: Path, tmp_path: Path) -> None:

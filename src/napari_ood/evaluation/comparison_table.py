@@ -132,6 +132,10 @@ def _heads(summary: Summary) -> str:
     return f"## Do the heads differ? (in-distribution test tiles)\n\n{_table(chosen, cells)}"
 
 
+def _whole(value: Interval | None) -> str:
+    return plain(value and _mean_only(value), 0)
+
+
 def _cost(summary: Summary) -> str:
     cells: dict[str, tuple[Path, Cell]] = {
         "networks": (("cost", "networks"), lambda value: plain(value and _mean_only(value), 0)),
@@ -144,6 +148,8 @@ def _cost(summary: Summary) -> str:
             ("cost", "relative_time"),
             lambda value: plain(value and _mean_only(value), 2),
         ),
+        "to answer 64 tiles, MB": (("cost", "answering_mb"), _whole),
+        "to train on 64 tiles, MB": (("cost", "training_mb"), _whole),
     }
     return f"## Cost\n\n{_table(summary, cells)}"
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from napari_ood.training.session import Cancel
 
 Floats = NDArray[np.float32]
-TABLE, RECORD, NETWORKS, SPEED = "compare.md", "compare.json", "networks", "speed.json"
+TABLE, RECORD, NETWORKS, COSTS = "compare.md", "compare.json", "networks", "costs.json"
+COST_KEYS = ("relative_time", "answering_mb", "training_mb")
 TEST, HELD_OUT = "test", "held out"
 
 
@@ -151,7 +152,7 @@ class _Run:
         self.records: dict[str, list[Record]] = {method.name: [] for method in methods}
         self.scores: dict[str, list[SeedScores]] = {m.name: [] for m in methods}
         self.text = ""
-        self.speed: dict[str, float] = {}
+        self.costs: dict[str, dict[str, float]] = {}
         self.clock = self._clock()
 
     def seed(self, seed: int) -> None:
@@ -222,35 +223,44 @@ class _Run:
             "networks": len(outcomes),
             "training_minutes": sum(outcome.seconds for outcome in outcomes) / 60,
             "weights_mb": sum(outcome.weight_bytes for outcome in outcomes) / 1e6,
-            "relative_time": self._relative_time(method),
+            **self._costs()[method.name],
         }
         record["best_epochs"] = [outcome.facts["best_epoch"] for outcome in outcomes]
         return record
 
-    def _relative_time(self, method: Method) -> float:
-        if not self.speed:
-            self.speed = self._speed()
-        return self.speed[method.name]
+    def _costs(self) -> dict[str, dict[str, float]]:
+        """Time and memory of all methods, measured in one go, once per comparison."""
+        if not self.costs:
+            described = {method.name: method.as_dict() for method in self.methods}
+            known = {
+                "methods": described, "device": self.store.device, "tile": self.request.tile,
+            }  # fmt: skip
+            identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+            file = self.request.out / COSTS
+            self.costs = _stored_costs(file, identity)
+            if self.costs.keys() != described.keys():
+                self.costs = self._measured_costs()
+                _replace(file, json.dumps({"of": identity, "costs": self.costs}, indent=1))
+        return self.costs
 
-    def _speed(self) -> dict[str, float]:
-        """Measure all methods in one go, once per comparison."""
-        from napari_ood.training.speed import relative_times
+    def _measured_costs(self) -> dict[str, dict[str, float]]:
+        from napari_ood.training.speed import memory_mb, relative_times
 
         request = self.request
         (single,) = parse_methods(
             (SINGLE,), request.config, request.members, request.samples, request.dropout
         )
-        described = {method.name: method.as_dict() for method in self.methods}
-        known = {"methods": described, "device": self.store.device, "tile": request.tile}
-        identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        file = request.out / SPEED
-        times = _stored_times(file, identity)
-        if times.keys() == described.keys():
-            return times
         by_name = {method.name: method for method in self.methods}
         times = relative_times(single, by_name, self.learning, self.store.device)
-        _replace(file, json.dumps({"of": identity, "relative_time": times}, indent=1))
-        return times
+        memory = memory_mb(by_name, self.learning)
+        return {
+            name: {
+                "relative_time": times[name],
+                "answering_mb": memory[name][0],
+                "training_mb": memory[name][1],
+            }
+            for name in by_name
+        }
 
     def _scores(self, logits: Mapping[str, Floats]) -> SeedScores:
         wrong = mean_probability(logits[TEST]).argmax(axis=1) != self.data.test_labels
@@ -284,8 +294,8 @@ class _Run:
         return (out / TABLE, out / RECORD, *figures)
 
 
-def _stored_times(file: Path, identity: str) -> dict[str, float]:
-    """Times that were measured before; none where the file is absent, damaged or of other methods.
+def _stored_costs(file: Path, identity: str) -> dict[str, dict[str, float]]:
+    """Costs that were measured before; none where the file is absent, damaged or of other methods.
 
     They take seconds to measure again.
     """
@@ -293,7 +303,10 @@ def _stored_times(file: Path, identity: str) -> dict[str, float]:
         stored = json.loads(file.read_text("utf-8"))
         if stored["of"] != identity:
             return {}
-        return {name: float(value) for name, value in stored["relative_time"].items()}
+        return {
+            name: {key: float(costs[key]) for key in COST_KEYS}
+            for name, costs in stored["costs"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -1,4 +1,4 @@
-"""How long methods take to answer, relative to a single network (torch)."""
+"""How long methods take to answer, and how much memory they need (torch)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from napari_ood.models import InferenceNet, MultiHeadNet, resolve_device
 from napari_ood.training.mcdropout import stochastic
+from napari_ood.training.memory import peak_bytes, weight_bytes
 from napari_ood.training.methods import Method
 from napari_ood.training.networks import Learning, build
 
@@ -44,8 +45,44 @@ def relative_times(
     return {name: shortest[name] / shortest[single.name] for name in methods}
 
 
-def _forward(method: Method, data: Learning, device: torch.device) -> Callable[[Tensor], object]:
+def memory_mb(methods: Mapping[str, Method], data: Learning) -> dict[str, tuple[float, float]]:
+    """Memory in MB that each method needs to answer to, and to train on, a batch of tiles.
+
+    To answer: weights of all its networks, and what one after the other makes of the tiles, at the
+    peak. To train, one network at a time: weights, gradients, the optimiser's two averages per
+    weight, and what forward and backward pass make, at the peak. Counted tensor by tensor on the
+    CPU in float32.
+    """
+    tiles = torch.from_numpy(np.resize(data.images, (BATCH, *data.images.shape[1:])))
+    return {
+        name: (_answering_bytes(method, data, tiles) / 1e6, _training_bytes(method, data) / 1e6)
+        for name, method in methods.items()
+    }
+
+
+def _answering_bytes(method: Method, data: Learning, tiles: Tensor) -> int:
     plans = method.networks(seed=0)
+    net = build(plans[0], data)
+    run = _forward(method, data, torch.device("cpu"), first_only=True)
+    with torch.inference_mode():
+        return weight_bytes([net]) * len(plans) + peak_bytes(lambda: run(tiles))
+
+
+def _training_bytes(method: Method, data: Learning) -> int:
+    plan = method.networks(seed=0)[0]
+    net = build(plan, data).train()
+    side = plan.config.crop or data.images.shape[1]
+    tiles = torch.rand(BATCH, 3, side, side)
+    weights = sum(p.numel() * p.element_size() for p in net.parameters())
+    return (
+        weight_bytes([net]) + 2 * weights + peak_bytes(lambda: net.logits(tiles).sum().backward())
+    )
+
+
+def _forward(
+    method: Method, data: Learning, device: torch.device, first_only: bool = False
+) -> Callable[[Tensor], object]:
+    plans = method.networks(seed=0)[: 1 if first_only else None]
     if method.plan.samples:
         noisy = stochastic(build(plans[0], data)).to(device)
         return lambda tiles: _draw(noisy, tiles, method.plan.samples)

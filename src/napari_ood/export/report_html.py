@@ -1,0 +1,123 @@
+"""The report as one HTML file: pictures are inside it, nothing is fetched from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_ood.export.report_content import NOT_FOR_DIAGNOSIS, QUESTIONS
+from napari_ood.export.report_figures import (
+    REPORT_STYLE,
+    draw_histogram,
+    draw_overview,
+    draw_risk,
+    new_figure,
+    overview_panels,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from napari_ood.export.report_content import Content
+    from napari_ood.export.report_figures import Overview
+    from napari_ood.export.report_regions import RegionCard
+    from napari_ood.export.results import Results
+
+TEMPLATE = "report.html.j2"
+JPEG_QUALITY = 88
+OVERVIEW_DPI = 170
+PANEL_INCHES = 4.6
+
+
+def render_html(content: Content, results: Results, overview: Overview) -> str:
+    """Fill the template; what comes from the user or a file is escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    source = files("napari_ood.export").joinpath("templates", TEMPLATE).read_text("utf-8")
+    return environment.from_string(source).render(
+        c=content,
+        overview=_overview(results, overview),
+        histograms=list(_histograms(results)),
+        risks=list(_risks(results)),
+        regions=[(card, _jpeg(card.picture)) for card in content.regions],
+        frame=_frame,
+        questions=QUESTIONS,
+        disclaimer=NOT_FOR_DIAGNOSIS,
+    )
+
+
+def _overview(results: Results, overview: Overview) -> str | None:
+    panels = overview_panels(results)
+    if overview.pixels is None and panels == ("slide",):
+        return None
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    width = PANEL_INCHES * columns
+    height = rows * (PANEL_INCHES * min(max(overview.aspect, 0.3), 2.0) + 0.75)
+    from matplotlib import rc_context
+
+    with rc_context(dict(REPORT_STYLE)):
+        figure = new_figure(width, height)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            draw_overview(axes, results, overview, panel)
+        buffer = io.BytesIO()
+        options = {"quality": JPEG_QUALITY}
+        figure.savefig(buffer, format="jpg", dpi=OVERVIEW_DPI, pil_kwargs=options)
+    return _data_uri("image/jpeg", buffer.getvalue())
+
+
+def _histograms(results: Results) -> Iterator[str]:
+    if not results.scored.run.n_tiles or results.scored.card.whole_image:
+        return
+    for role, threshold in results.thresholds.items():
+        yield _chart(draw_histogram, results, role, threshold)
+
+
+def _risks(results: Results) -> Iterator[str]:
+    for role, threshold in results.thresholds.items():
+        if results.scored.risk_curve(threshold.score) is not None:
+            yield _chart(draw_risk, results, role, threshold)
+
+
+def _chart(draw: Callable[..., Any], *arguments: Any) -> str:
+    from matplotlib import rc_context
+
+    with rc_context(dict(REPORT_STYLE)):
+        figure = new_figure(5.4, 2.9)
+        axes: Axes = figure.subplots()
+        draw(axes, *arguments)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _data_uri("image/svg+xml", buffer.getvalue())
+
+
+def _jpeg(pixels: NDArray[np.uint8] | None) -> str | None:
+    if pixels is None:
+        return None
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return _data_uri("image/jpeg", buffer.getvalue())
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _frame(card: RegionCard) -> str:
+    """CSS of the frame, cut to the picture."""
+    y, x, h, w = card.frame
+    top, left = max(y, 0.0), max(x, 0.0)
+    bottom, right = min(y + h, 1.0), min(x + w, 1.0)
+    sides = {"top": top, "left": left, "height": bottom - top, "width": right - left}
+    return ";".join(f"{name}:{100 * value:.2f}%" for name, value in sides.items())

@@ -1,0 +1,192 @@
+"""The most foreign regions as pictures, with what was said of them and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_ood.analysis.regions import rank_regions
+from napari_ood.errors import SlideError
+from napari_ood.passport import TileSample, likely_causes, sample_tiles
+from napari_ood.slides.appearance import tile_statistics
+from napari_ood.slides.resample import SlideView
+
+if TYPE_CHECKING:
+    from napari_ood.analysis.regions import Region
+    from napari_ood.export.results import Results
+    from napari_ood.review.verdicts import Verdict
+    from napari_ood.slides import Slide
+
+RGB = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+N_REGIONS = 12
+PICTURE_PX = 360
+MARGIN_TILES = 1.0
+"""Tissue around a region that its picture shows, in tiles."""
+MOST_TILES_WIDE = 16.0
+"""A larger region is shown around its peak: zoomed out further, its cells are lost."""
+TILES_FOR_CAUSE = 5
+SAMPLE_TILES, SAMPLE_SECONDS = 128, 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class RegionCard:
+    """A region for the report.
+
+    Attributes
+    ----------
+    picture : (PICTURE_PX, PICTURE_PX, 3) uint8, None without the slide
+    field : y, x, h, w in level-0 px that the picture shows
+    frame : y, x, h, w of the region within the picture, as shares of its sides
+    causes : what a rule makes of its pixels; a hint
+    verdicts : (reviewer, what they said, comment)
+    """
+
+    rank: int
+    region: Region
+    picture: RGB | None
+    field: Box
+    frame: Box
+    scale_um: float | None
+    causes: tuple[str, ...]
+    verdicts: tuple[tuple[str, str, str], ...]
+
+    @property
+    def size(self) -> str:
+        """How large it is."""
+        n = f"{self.region.n_tiles:,} tile{'s' * (self.region.n_tiles > 1)}"
+        return n if self.region.area_mm2 is None else f"{n}, {self.region.area_mm2:.3g} mm²"
+
+    @property
+    def place(self) -> str:
+        """Where its middle lies, x then y as viewers show it."""
+        return f"x {self.region.centre[1]:,.0f}, y {self.region.centre[0]:,.0f} px"
+
+
+def region_cards(
+    results: Results, regions: Sequence[Region], slide: Slide | None, n: int = N_REGIONS
+) -> tuple[RegionCard, ...]:
+    """Describe the first ``n`` regions, ranked so that they differ from each other."""
+    scored = results.scored
+    if not regions or scored.card.whole_image:
+        return ()
+    chosen = rank_regions(regions, "diversity", scored)[:n]
+    said = _said(results, chosen)
+    looks = _Looks(results, slide)
+    mpp = results.mpp
+    cards = []
+    for rank, region in enumerate(chosen, start=1):
+        field = _field(region, scored.run.grid.tile_size)
+        picture = _picture(slide, field)
+        y, x, h, w = region.box
+        cards.append(
+            RegionCard(
+                rank,
+                region,
+                picture,
+                field,
+                ((y - field[0]) / field[2], (x - field[1]) / field[3], h / field[2], w / field[3]),
+                None if mpp is None else field[3] * mpp[1],
+                looks.causes(region),
+                said.get(region.key, ()),
+            )
+        )
+    return tuple(cards)
+
+
+def _said(
+    results: Results, regions: Sequence[Region]
+) -> dict[str, tuple[tuple[str, str, str], ...]]:
+    from napari_ood.review.matching import match_verdicts
+
+    out: dict[str, tuple[tuple[str, str, str], ...]] = {}
+    for reviewer, verdicts in results.verdicts.items():
+        matches = match_verdicts(regions, verdicts)
+        for region in regions:
+            verdict: Verdict | None = matches.verdict(region)
+            if verdict is not None:
+                line = (reviewer, verdict.category, verdict.comment)
+                out[region.key] = (*out.get(region.key, ()), line)
+    return out
+
+
+def _field(region: Region, tile: tuple[float, float]) -> Box:
+    """Square around the region, or around its peak where it is very large; level-0 px."""
+    y, x, h, w = region.box
+    longest = max(tile)
+    side = max(h, w) + 2 * MARGIN_TILES * longest
+    centre = region.centre
+    if side > MOST_TILES_WIDE * longest:
+        side = MOST_TILES_WIDE * longest
+        top, left = np.asarray(region.cells).min(axis=0).tolist()
+        rows, cols = (np.ptp(np.asarray(region.cells), axis=0) + 1).tolist()
+        centre = (
+            y + h * (region.peak_cell[0] - top + 0.5) / rows,
+            x + w * (region.peak_cell[1] - left + 0.5) / cols,
+        )
+    return centre[0] - side / 2, centre[1] - side / 2, side, side
+
+
+def _picture(slide: Slide | None, field: Box) -> RGB | None:
+    """The field as a square picture; white outside the slide; None where it cannot be read."""
+    if slide is None:
+        return None
+    try:
+        return read_field(slide, field, (PICTURE_PX, PICTURE_PX))
+    except SlideError:  # a damaged tile must not cost the report
+        return None
+
+
+def read_field(slide: Slide, field: Box, size: tuple[int, int]) -> RGB:
+    """Read level-0 box ``field`` (y, x, h, w) as a picture of ``size`` (h, w).
+
+    Raises
+    ------
+    SlideError
+        If a tile cannot be decoded.
+    """
+    y, x, h, w = field
+    wanted = min(h / size[0], w / size[1])
+    finer = [i for i, d in enumerate(slide.downsamples) if max(d) <= max(wanted, 1.0) * 1.01]
+    dy, dx = slide.downsamples[finer[-1]]
+    window = (round(y / dy), round(x / dx), max(1, round(h / dy)), max(1, round(w / dx)))
+    image = Image.fromarray(slide.read(finer[-1], *window))
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BOX))
+
+
+class _Looks:
+    """What tiles of a slide look like, beside a sample of all of it, which is read on first use."""
+
+    def __init__(self, results: Results, slide: Slide | None) -> None:
+        self._grid, self._slide = results.scored.run.grid, slide
+        self._bundle = results.scored.bundle
+        reference = results.scored.reference
+        self._reference = None if reference is None else getattr(reference, "statistics", None)
+        self._sample: TileSample | None = None
+
+    def causes(self, region: Region) -> tuple[str, ...]:
+        if self._slide is None:
+            return ()
+        try:
+            if self._sample is None:
+                self._sample = sample_tiles(self._slide, self._bundle, SAMPLE_TILES, SAMPLE_SECONDS)
+            return likely_causes(self._statistics(region), self._sample, self._reference)
+        except SlideError:
+            return ()
+
+    def _statistics(self, region: Region) -> NDArray[np.float32]:
+        grid = self._grid
+        view = SlideView(self._slide, grid.step, (grid.region[0], grid.region[1]))
+        spread = np.linspace(0, region.n_tiles - 1, min(TILES_FOR_CAUSE, region.n_tiles))
+        cells = region.cells[np.unique(spread.astype(np.int64))]
+        tiles = [
+            view.read(row * grid.stride, col * grid.stride, grid.tile, grid.tile)
+            for row, col in cells.tolist()
+        ]
+        return tile_statistics(np.stack(tiles))
