@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from napari_ood.viewer.scales import Scale
 
 if TYPE_CHECKING:
+    from napari_ood.analysis.scored import ScoredRun
     from napari_ood.evaluation.selective import RiskCoverage
 
 Floats = NDArray[np.float32]
@@ -25,20 +27,18 @@ class Figure:
     Attributes
     ----------
     score : name of the score
+    temperature : that it was computed at
     edges : [N_BINS + 1] float64; the outer bins also count what lies beyond them
     counts : [N_BINS] float64, share of the slide's tiles per bin
     familiar : [N_BINS] float64, share of in-distribution tiles; None without a reference
-    values : [N] float32 ascending, scores of the slide's tiles without NaN
-    n_unscored : tiles without a score
     curve : risk and coverage on the bundle's held-out tiles; None without them
     """
 
     score: str
+    temperature: float
     edges: NDArray[np.float64]
     counts: NDArray[np.float64]
     familiar: NDArray[np.float64] | None
-    values: Floats
-    n_unscored: int
     curve: RiskCoverage | None
 
     @property
@@ -52,33 +52,34 @@ class Figure:
         return float(self.edges[-1])
 
 
-def make_figure(scale: Scale, values: Floats, curve: RiskCoverage | None = None) -> Figure:
+def make_figure(scale: Scale, scored: ScoredRun) -> Figure:
     """Histograms of a score over the range of its colour bar, and a little more.
 
     The range is the bar's, so that histograms of several slides compare; it is widened to the
     left and right where tiles lie beyond, by at most half of the bar.
     """
-    known = np.sort(values[np.isfinite(values)])
-    width = scale.high - scale.low
-    low, high = scale.low, scale.high
-    if len(known):
-        low = min(low, max(float(known[0]), low - width / 2))
-        high = max(high, min(float(known[-1]), high + width / 2))
+    ranked = scored.ranked(scale.score)
+    groups = [g for g in (*ranked.by_class, ranked.unclassed) if len(g)]
+    width, low, high = scale.high - scale.low, scale.low, scale.high
+    for group in groups:
+        low = min(low, max(float(group[0]), scale.low - width / 2))
+        high = max(high, min(float(group[-1]), scale.high + width / 2))
     edges = np.linspace(low, high, N_BINS + 1)
     return Figure(
         score=scale.score,
+        temperature=scored.temperature,
         edges=edges,
-        counts=_shares(known, edges),
-        familiar=None if scale.familiar is None else _shares(scale.familiar, edges),
-        values=known,
-        n_unscored=len(values) - len(known),
-        curve=curve,
+        counts=_shares(groups, edges),
+        familiar=None if scale.familiar is None else _shares([scale.familiar], edges),
+        curve=scored.risk_curve(scale.score),
     )
 
 
-def _shares(ascending: Floats, edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of values per bin; what lies beyond the edges counts in the outer bins."""
-    # Of sorted values, where the edges fall is all there is to find: no pass over a million tiles.
-    inner = np.searchsorted(ascending, edges[1:-1].astype(np.float32), side="right")
-    counts = np.diff(np.r_[0, inner, len(ascending)])
-    return np.asarray(counts / max(1, len(ascending)), np.float64)
+def _shares(groups: Sequence[Floats], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of values per bin, of ascending groups; the outer bins count what lies beyond."""
+    counts = np.zeros(len(edges) - 1)
+    for values in groups:
+        # Of sorted values, where the edges fall is all there is to find: no pass over the tiles.
+        inner = np.searchsorted(values, edges[1:-1].astype(np.float32), side="right")
+        counts += np.diff(np.r_[0, inner, len(values)])
+    return np.asarray(counts / max(1.0, counts.sum()), np.float64)

@@ -6,25 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from napari_ood.errors import RunError, ThresholdError
-from napari_ood.scores.thresholds import DEFAULT_KEEP, Meaning, keep_threshold
+from napari_ood.errors import RunError
+from napari_ood.scores.thresholds import Meaning
 from napari_ood.viewer.maps import Maps, Overlay
 from napari_ood.viewer.state import LENS, NOTHING, Result, State
+from napari_ood.viewer.study import Answer, Question, Study, default_threshold
 
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
     from napari_ood.scores.thresholds import Threshold
     from napari_ood.viewer.scales import Scale
-
-
-def default_threshold(scale: Scale) -> Threshold | None:
-    """Keeps 95 % of in-distribution tiles; None without a reference."""
-    if scale.familiar is None:
-        return None
-    try:
-        return keep_threshold(scale.score, scale.familiar, DEFAULT_KEEP)
-    except ThresholdError:
-        return None
 
 
 class Looking:
@@ -33,6 +24,8 @@ class Looking:
     def __init__(self) -> None:
         self._lenses: WeakKeyDictionary[Maps, Mapping[str, Any]] = WeakKeyDictionary()
         self._scored: WeakKeyDictionary[Maps, ScoredRun] = WeakKeyDictionary()
+        self._study: Study | None = None
+        self._next: Question | None = None
 
     def at(self, maps: Maps | None) -> Mapping[str, Any]:
         """The fields of the state that go with maps, as they were left, or their defaults."""
@@ -83,9 +76,88 @@ class Looking:
             self._scored[maps] = opened
         return self._scored[maps]
 
-    def use(self, maps: Maps, scored: ScoredRun) -> None:
-        """Take over the run at another temperature."""
+    # ---------------------------------------------------------------- worked out in a thread
+
+    @property
+    def studying(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._study is not None
+
+    def ask(
+        self,
+        maps: Maps,
+        scored: ScoredRun,
+        names: Mapping[Overlay, str],
+        temperature: float | None,
+    ) -> None:
+        """Have scores, thresholds and figures of maps worked out; the latest wish counts.
+
+        Parameters
+        ----------
+        names : score per overlay, where it shall change
+        temperature : None for the bundle's own
+
+        Raises
+        ------
+        ThresholdError
+            If the temperature is not positive.
+        """
+        own = scored.card.temperature if temperature is None else temperature
+        target = scored if own == scored.temperature else scored.with_temperature(own)
+        before = self._next
+        if before is None and self._study is not None:
+            before = self._study.question
+        wished = before.names if before is not None and before.maps is maps else {}
+        scales = maps.scales
+        question = Question(
+            maps=maps,
+            scored=target,
+            names={**{o: s.score for o, s in scales.items()}, **wished, **names},
+            scales=scales,
+            thresholds=self.at(maps)["thresholds"],
+            rescored=target is not scored,
+        )
+        if self._study is None:
+            self._study = Study(question)
+        else:
+            self._next = question
+
+    def take(self) -> tuple[Maps, Mapping[str, Any], str | None] | None:
+        """Take over an answer: of which maps, their new fields, an error for the user, or None."""
+        study = self._study
+        if study is None or study.alive:
+            return None
+        following, self._next = self._next, None
+        self._study = Study(following) if following is not None else None
+        asked, answer = study.question, study.answer
+        if answer is None:
+            return asked.maps, {}, study.error
+        if following is not None and following.maps is asked.maps:
+            return None  # the user has already wished for something else
+        return asked.maps, self._apply(asked, answer), None
+
+    def _apply(self, asked: Question, answer: Answer) -> Mapping[str, Any]:
+        maps, scored = asked.maps, asked.scored
+        if answer.scores:
+            maps.rescore(scored.index, answer.probabilities, answer.scores)
         self._scored[maps] = scored
+        moved = {
+            overlay: threshold
+            for overlay, threshold in self.at(maps)["thresholds"].items()
+            if threshold is not asked.thresholds.get(overlay) and overlay not in answer.scores
+        }
+        own = scored.temperature == scored.card.temperature
+        self._lenses[maps] = {
+            "thresholds": {**answer.thresholds, **moved},
+            "scales": maps.scales,
+            "temperature": None if own else scored.temperature,
+            "figures": answer.figures,
+        }
+        return self._lenses[maps]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the work at hand has ended; whether it has. For scripts and tests."""
+        return self._study is None or self._study.wait(timeout)
 
 
 def _open(maps: Maps) -> ScoredRun | None:

@@ -206,7 +206,7 @@ class Maps:
     def rescore(
         self,
         index: NDArray[np.integer],
-        probabilities: Floats,
+        probabilities: Floats | None,
         scores: Mapping[Overlay, tuple[Scale, Floats]],
     ) -> None:
         """Take over other scores, or the same at another temperature, of stored tiles.
@@ -214,14 +214,14 @@ class Maps:
         Parameters
         ----------
         index : [n, 2] row and column
-        probabilities : [n, C]
+        probabilities : [n, C], or None where they have not changed
         scores : scale and values [n] float32 of those overlays that change
         """
         rows, cols = np.asarray(index).T
         self.scales = MappingProxyType({**self.scales, **{o: s for o, (s, _) in scores.items()}})
         for overlay, (_, values) in scores.items():
             self.scores[overlay][rows, cols] = values
-        if len(probabilities):
+        if probabilities is not None and len(probabilities):
             self.probability[rows, cols] = probabilities.max(axis=1)
             self.prediction[rows, cols] = probabilities.argmax(axis=1) + 1
             self.image_probabilities = probabilities[0] if self.whole_image else None

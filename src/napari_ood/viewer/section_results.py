@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider
 from superqt.utils import signals_blocked
 
 from napari_ood.viewer import colors
-from napari_ood.viewer.maps import KINDS, SCORED, Maps, Overlay, Readout
+from napari_ood.viewer.maps import KINDS, Maps, Overlay, Readout
 from napari_ood.viewer.widgets import ClassLegend, ColorBar, Section, Segmented, text_label
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 CHOICES = (
     (Overlay.OOD, "OOD"),
     (Overlay.UNCERTAINTY, "Uncertainty"),
-    (Overlay.PREDICTION, "Prediction"),
+    (Overlay.PREDICTION, "Class"),
+    (Overlay.COMBINED, "Both"),
     (None, "None"),
 )
 KIND_CHOICES = (
@@ -38,9 +39,10 @@ QUESTIONS = {
     Overlay.TISSUE: "Is the tissue itself foreign, whatever its colour? A pathologist should look.",
     Overlay.UNCERTAINTY: "Will the model be wrong? How little its answer is settled.",
     Overlay.PREDICTION: "What does the model say? The most probable class of each {noun}.",
+    Overlay.COMBINED: "Class and uncertainty at once: hue is the class, pale is unsure.",
     None: "The slide alone.",
 }
-MARK = "Mark: 5 % of in-distribution {noun}s lie to its right."
+MARK = "Mark: threshold, {words}."
 POINT = "Point at a tile to read its values."
 OPACITY_STEPS = 100
 IMAGE_ALONE = "The image alone. What the model says of it as a whole stands below."
@@ -89,13 +91,15 @@ class ResultsSection(Section):
             return
         if old is not None and old.maps is None:
             old = None  # hidden until now, so nothing of it was drawn
-        if old is None or new.differs(old, "results", "slide", "overlay"):
+        if old is None or new.differs(old, "results", "slide", "overlay", "scales"):
             self._show_overlay(maps, new.overlay)
-        if old is None or new.differs(old, "results", "slide", "progress", "phase"):
+        if old is None or new.differs(old, "results", "slide", "overlay", "scales", "thresholds"):
+            self._show_bar(new)
+        if old is None or new.differs(old, "results", "slide", "progress", "phase", "scales"):
             self._show_classes(maps)
         if old is None or new.differs(old, "opacities", "overlay"):
             self._show_opacity(new)
-        changed = ("readout", "overlay", "results", "slide", "progress", "phase")
+        changed = ("readout", "overlay", "results", "slide", "progress", "phase", "scales")
         if old is None or new.differs(old, *changed):
             self._show_readout(maps, new.readout, new.overlay)
 
@@ -109,17 +113,26 @@ class ResultsSection(Section):
             for choice, _ in choices:
                 if choice is not None:
                     buttons.button(choice).setEnabled(choice in maps.overlays)
-        scale = maps.scales.get(overlay) if overlay in SCORED else None
         alone = maps.whole_image and overlay is None
         self.question.setText(IMAGE_ALONE if alone else QUESTIONS[overlay].format(noun=noun(maps)))
-        self.mark.setText(MARK.format(noun=noun(maps)))
+        classes = (Overlay.PREDICTION, Overlay.COMBINED)
+        self.legend.setVisible(maps.whole_image or overlay in classes)
+
+    def _show_bar(self, state: State) -> None:
+        """The colour bar with its mark, which is the threshold wherever the user moves it."""
+        overlay = state.overlay
+        scale = state.scales.get(overlay) if overlay in RAMPS else None
+        threshold = state.thresholds.get(overlay) if overlay is not None else None
         self.bar.setVisible(scale is not None)
-        self.mark.setVisible(scale is not None and scale.threshold is not None)
-        self.legend.setVisible(maps.whole_image or overlay is Overlay.PREDICTION)
-        if scale is not None and overlay is not None:
-            table, words = RAMPS[overlay].table(), WORDS[overlay]
-            self.bar.set_scale(table, scale.low, scale.high, scale.threshold, words)
-            self.bar.setToolTip(f"Score: {scale.score}")
+        self.mark.setVisible(scale is not None and threshold is not None)
+        if scale is None or overlay is None:
+            return
+        if threshold is not None:
+            self.mark.setText(MARK.format(words=threshold.words()))
+        value = None if threshold is None else threshold.value
+        table, words = RAMPS[overlay].table(), WORDS[overlay]
+        self.bar.set_scale(table, scale.low, scale.high, value, words)
+        self.bar.setToolTip(f"Score: {scale.score}")
 
     def _show_classes(self, maps: Maps) -> None:
         if maps.image_probabilities is not None:

@@ -7,7 +7,7 @@ the GUI's; the run itself works in a :class:`~napari_ood.viewer.job.Job`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,11 @@ from psygnal import Signal
 from napari_ood.errors import OodError, SlideError
 from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.job import Job, Request
-from napari_ood.viewer.looking import Looking, default_threshold
+from napari_ood.viewer.looking import Looking
 from napari_ood.viewer.maps import Maps, Overlay, Readout
 from napari_ood.viewer.output import Output, choose_output
 from napari_ood.viewer.state import Phase, Result, Scope, State, same
+from napari_ood.viewer.study import default_threshold
 
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
@@ -309,6 +310,42 @@ class Session:
         default = default_threshold(scale) if scale else None
         if default is not None:
             self.set_threshold(overlay, default)
+
+    def set_score(self, overlay: Overlay, name: str) -> None:
+        """Let an overlay of the chosen slide show another score, from stored arrays alone."""
+        if overlay in self.state.scales:
+            self._ask(names={overlay: name}, temperature=self.state.temperature)
+
+    def set_temperature(self, temperature: float | None) -> None:
+        """Divide stored logits by another temperature; None for the bundle's own."""
+        self._ask(names={}, temperature=temperature)
+
+    def study(self) -> None:
+        """Work out the figures of the chosen slide's scores, unless they are there."""
+        if not self.state.figures:
+            self._ask(names={}, temperature=self.state.temperature)
+
+    def _ask(self, names: Mapping[Overlay, str], temperature: float | None) -> None:
+        maps = self.state.maps
+        scored = self.scored(maps)
+        if maps is None or scored is None:
+            return
+        with self._reporting():
+            self._looking.ask(maps, scored, names, temperature)
+            self._update(studying=True)
+
+    def follow(self) -> bool:
+        """Take over scores and figures that were worked out; whether more are to come."""
+        done = self._looking.take()
+        if done is not None:
+            maps, fields, error = done
+            if maps is self.state.maps:
+                self._update(**fields)
+            if error:
+                self.failed.emit(error)
+        studying = self._looking.studying
+        self._update(studying=studying)
+        return studying
 
     def set_outlined(self, outlined: bool) -> None:
         """Draw an outline around flagged tiles, or not."""

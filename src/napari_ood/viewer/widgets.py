@@ -67,9 +67,9 @@ class Section(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        heading = text_label(title, bold=True)
-        heading.setTextInteractionFlags(Qt.TextInteractionFlag.NoTextInteraction)
-        layout.addWidget(heading)
+        self.heading = text_label(title, bold=True)
+        self.heading.setTextInteractionFlags(Qt.TextInteractionFlag.NoTextInteraction)
+        layout.addWidget(self.heading)
         layout.addLayout(self.body)
 
 
@@ -147,7 +147,7 @@ class ColorBar(QWidget):
         words: tuple[str, str],
     ) -> None:
         """Show a colour table ([n, 4] RGBA, 0 to 1) from ``low`` to ``high``."""
-        self._image = _bar_image(table)
+        self._image = bar_image(table)
         self._low, self._high, self._threshold, self._words = low, high, threshold, words
         self.update()
 
@@ -213,7 +213,7 @@ class ColorBar(QWidget):
         painter.drawPolygon(QPolygonF([QPointF(*corner) for corner in corners]))
 
 
-def _bar_image(table: NDArray[np.float32]) -> QImage:
+def bar_image(table: NDArray[np.float32]) -> QImage:
     """One row of pixels: the table drawn over tissue."""
     tissue = np.array(QColor(TISSUE).getRgbF()[:3])
     alpha = table[:, 3:]
@@ -272,6 +272,19 @@ class ClassLegend(QWidget):
             icon.setPixmap(swatch(colors[i]))
             name.setText(names[i])
             number.setText(f"{100 * probabilities[i]:.0f} %")
+
+    def show_texts(self, names: Sequence[str], colors: Sequence[str], texts: Sequence[str]) -> None:
+        """Show classes with a text beside each, in the order given."""
+        shown = (tuple(names), tuple(colors), tuple(texts))
+        if shown == self._shown:
+            return
+        self._shown = shown
+        rows = list(zip(names, colors, texts, strict=True))[: self.MAX_ROWS]
+        self._set_n_rows(len(rows))
+        for labels, (name, color, text) in zip(self._rows, rows, strict=True):
+            labels[0].setPixmap(swatch(color))
+            labels[1].setText(name)
+            labels[2].setText(text)
 
     def _set_n_rows(self, n: int) -> None:
         while len(self._rows) > n:

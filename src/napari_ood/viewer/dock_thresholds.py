@@ -1,0 +1,221 @@
+"""The dock *OOD thresholds*: where the model is not to be trusted, and what that costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QCheckBox, QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
+
+from napari_ood.analysis.summary import summarise
+from napari_ood.errors import OodError
+from napari_ood.scores.thresholds import Meaning, value_threshold
+from napari_ood.viewer.bridge import Bridge, bridge_of
+from napari_ood.viewer.follower import follow
+from napari_ood.viewer.layers import TITLES
+from napari_ood.viewer.link import Link
+from napari_ood.viewer.maps import Overlay
+from napari_ood.viewer.score_card import ScoreCard
+from napari_ood.viewer.section_meaning import MeaningSection
+from napari_ood.viewer.section_results import RAMPS
+from napari_ood.viewer.section_temperature import TemperatureSection
+from napari_ood.viewer.widgets import Section, text_label
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+    from napari_ood.analysis.scored import ScoredRun
+    from napari_ood.analysis.summary import Summary
+    from napari_ood.viewer.state import State
+
+WIDTH_PX = 330
+NO_RUN = "Thresholds need a run: open one, or run a bundle on a slide in the dock OOD."
+RUNNING = "Thresholds can be moved when the run has ended; the default holds meanwhile."
+NOT_STORED = "The run is not where it was stored any more: its thresholds cannot be moved."
+WORKING = "Reading the run…"
+ORDER = (Overlay.OOD, Overlay.APPEARANCE, Overlay.TISSUE, Overlay.UNCERTAINTY)
+
+
+class ThresholdsDock(QWidget):
+    """Histograms with thresholds for the chosen slide's scores; holds no state.
+
+    Parameters
+    ----------
+    napari_viewer : Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._bridge: Bridge | None = bridge_of(napari_viewer)
+        self.note = text_label()
+        self.cards = {overlay: ScoreCard(TITLES[overlay]) for overlay in ORDER}
+        self.meaning = MeaningSection()
+        self.outlined = QCheckBox("Outline flagged tiles")
+        self.flagged_only = QCheckBox("Hide tiles that are not flagged")
+        self.temperature = TemperatureSection()
+        self._shown_in = Section("On the slide")
+        self._lay_out()
+        self._connect()
+        self._link = Link(self)
+
+    def _lay_out(self) -> None:
+        self._shown_in.body.addWidget(self.outlined)
+        self._shown_in.body.addWidget(self.flagged_only)
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(8, 4, 8, 8)
+        column.setSpacing(12)
+        column.addWidget(self.note)
+        for card in self.cards.values():
+            column.addWidget(card)
+        for section in (self.meaning, self._shown_in, self.temperature):
+            column.addWidget(section)
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(content)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(scroll)
+        self.setMinimumWidth(WIDTH_PX)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    def _connect(self) -> None:
+        session = self.bridge.session
+        for overlay, card in self.cards.items():
+            card.moved.connect(lambda value, o=overlay: self._move(o, value))
+            card.reset_asked.connect(lambda o=overlay: session.reset_threshold(o))
+            card.chosen.connect(lambda o=overlay: self._choose(o))
+            card.score_chosen.connect(lambda name, o=overlay: session.set_score(o, name))
+        self.meaning.asked.connect(self._ask)
+        self.outlined.toggled.connect(session.set_outlined)
+        self.flagged_only.toggled.connect(session.set_flagged_only)
+        self.temperature.asked.connect(session.set_temperature)
+
+    @property
+    def bridge(self) -> Bridge:
+        """The bridge to the viewer; RuntimeError once the dock has been closed."""
+        if self._bridge is None:
+            raise RuntimeError("this dock was closed; open it again from the Plugins menu")
+        return self._bridge
+
+    # ---------------------------------------------------------------- what the user asks for
+
+    def _move(self, overlay: Overlay, value: float) -> None:
+        scale = self.bridge.session.state.scales[overlay]
+        self.bridge.session.set_threshold(overlay, value_threshold(scale.score, value))
+
+    def _choose(self, overlay: Overlay) -> None:
+        """Show a score on the slide, unless what is shown already depends on its threshold."""
+        if self.bridge.session.state.flagging is not overlay:
+            self.bridge.session.set_overlay(overlay)
+
+    def _ask(self, meaning: Meaning, parameter: float) -> None:
+        session = self.bridge.session
+        scored, overlay = session.scored(session.state.maps), _active(session.state)
+        if scored is None or overlay is None:
+            return
+        name = session.state.scales[overlay].score
+        try:
+            session.set_threshold(overlay, scored.threshold(name, meaning, parameter))
+        except OodError as error:
+            self.meaning.show_problem(str(error))
+
+    # ---------------------------------------------------------------- view of the state
+
+    def show_state(self, new: State, old: State | None) -> None:
+        """Redraw what differs between two snapshots; everything when ``old`` is None."""
+        session = self.bridge.session
+        if old is None or new.differs(old, "results", "slide", "phase"):
+            session.study()  # a no-op where the figures are there, or nothing is stored
+            old = None
+            new = session.state
+        if new.studying:
+            follow(self.bridge, self)
+        if old is None or new.differs(old, "figures", "scales", "overlay", "temperature"):
+            self._show_scores(new)
+        if old is None or new.differs(old, "studying"):
+            self._show_note(new)
+        if old is None or new.differs(old, "thresholds", "figures", "scales", "overlay"):
+            self._show_thresholds(new)
+        if old is None or new.differs(old, "outlined", "flagged_only"):
+            for box, on in (
+                (self.outlined, new.outlined),
+                (self.flagged_only, new.flagged_only),
+            ):
+                with signals_blocked(box):
+                    box.setChecked(on)
+
+    def _show_note(self, state: State) -> None:
+        text = ""
+        if state.maps is None:
+            text = NO_RUN
+        elif self.bridge.session.scored(state.maps) is None:
+            text = RUNNING if self.bridge.session.busy else NOT_STORED
+        elif state.studying:
+            text = WORKING
+        self.note.setText(text)
+        self.note.setVisible(bool(text))
+
+    def _show_scores(self, state: State) -> None:
+        active, ready = _active(state), bool(state.figures)
+        scored = self.bridge.session.scored(state.maps) if ready else None
+        for overlay, card in self.cards.items():
+            shown = overlay in state.figures
+            card.setVisible(shown)
+            if shown and scored is not None:
+                scale = state.scales[overlay]
+                card.show_scores(scored.names(), scale.score)
+                table = RAMPS[overlay].table()
+                card.show_figure(state.figures.get(overlay), scale, table, overlay is active)
+        for section in (self.meaning, self._shown_in, self.temperature):
+            section.setVisible(ready)
+        if scored is not None:
+            self.temperature.show_temperature(scored.temperature, scored.card.temperature)
+        self.meaning.show_curve(state.figures.get(active) if active is not None else None)
+
+    def _show_thresholds(self, state: State) -> None:
+        scored, active = self.bridge.session.scored(state.maps), _active(state)
+        if scored is None or active is None or not state.figures:
+            return
+        for overlay, card in self.cards.items():
+            threshold = state.thresholds.get(overlay)
+            summary = self._summary(state, overlay, scored)
+            card.show_threshold(threshold, summary)
+            if overlay is active:
+                held_out = scored.held_out(threshold) if threshold is not None else None
+                self.meaning.show_threshold(TITLES[overlay], state.scales[overlay], threshold)
+                assert state.maps is not None
+                self.meaning.show_effect(threshold, summary, held_out, state.maps.colors)
+
+    def _summary(self, state: State, overlay: Overlay, scored: ScoredRun) -> Summary | None:
+        """What the threshold does; only of scores whose figure is there, so that it is instant."""
+        threshold, figure = state.thresholds.get(overlay), state.figures.get(overlay)
+        if threshold is None or figure is None or figure.score != threshold.score:
+            return None
+        return summarise(scored, threshold)
+
+    # ---------------------------------------------------------------- end
+
+    def event(self, event: QEvent | None) -> bool:
+        """Unbind when napari takes the widget out of its dock: no close event ever comes."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.teardown()
+        return bool(super().event(event))
+
+    def teardown(self) -> None:
+        """Stop following the session. May be called more than once."""
+        if self._bridge is not None:
+            self._link.cut()
+            self._bridge = None
+            self.deleteLater()
+
+
+def _active(state: State) -> Overlay | None:
+    """The overlay whose threshold is looked at: that on the slide, else the first."""
+    if state.flagging in state.scales:
+        return state.flagging
+    return next((overlay for overlay in ORDER if overlay in state.scales), None)

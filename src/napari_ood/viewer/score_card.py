@@ -1,0 +1,98 @@
+"""One score in the dock of thresholds: which it is, its histogram, what its threshold does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
+
+from napari_ood.viewer.histogram import Histogram
+from napari_ood.viewer.widgets import text_label
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_ood.analysis.summary import Summary
+    from napari_ood.scores.thresholds import Threshold
+    from napari_ood.viewer.figure import Figure
+    from napari_ood.viewer.scales import Scale
+
+NO_THRESHOLD = "No threshold: click into the histogram to set one."
+SHORTEST_NAME = 12
+"""Characters of a score's name that are always shown; the list has them in full."""
+
+
+class ScoreCard(QWidget):
+    """Histogram and threshold of one overlay.
+
+    Signals
+    -------
+    moved(value), reset_asked(), chosen() : of the histogram
+    score_chosen(name) : another score for this overlay
+    """
+
+    moved = Signal(float)
+    reset_asked = Signal()
+    chosen = Signal()
+    score_chosen = Signal(str)
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.title = text_label(title, bold=True)
+        self.combo = QComboBox()
+        policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        self.combo.setSizeAdjustPolicy(policy)
+        self.combo.setMinimumContentsLength(SHORTEST_NAME)
+        self.combo.setToolTip("Any score that the stored run can give; the network is not run.")
+        self.combo.textActivated.connect(self.score_chosen)
+        self.histogram = Histogram()
+        self.histogram.moved.connect(self.moved)
+        self.histogram.reset_asked.connect(self.reset_asked)
+        self.histogram.chosen.connect(self.chosen)
+        self.words = text_label()
+        self.summary = text_label()
+        row = QHBoxLayout()
+        row.addWidget(self.title, 1)
+        row.addWidget(self.combo, 2)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(3)
+        layout.addLayout(row)
+        for widget in (self.histogram, self.words, self.summary):
+            layout.addWidget(widget)
+
+    def show_scores(self, names: Sequence[str], current: str) -> None:
+        """List the scores that can be chosen."""
+        with signals_blocked(self.combo):
+            if [self.combo.itemText(i) for i in range(self.combo.count())] != list(names):
+                self.combo.clear()
+                self.combo.addItems(list(names))
+                # The list may be wider than the dock: names of fused scores are long.
+                width = max(map(self.fontMetrics().horizontalAdvance, names), default=0)
+                view = self.combo.view()
+                if view is not None:
+                    view.setMinimumWidth(width + 40)
+            self.combo.setCurrentText(current)
+
+    def show_figure(
+        self, figure: Figure | None, scale: Scale, table: NDArray[np.float32], active: bool
+    ) -> None:
+        """Show the distribution; ``active`` when this score is on the slide."""
+        self.histogram.set_figure(figure, table, (scale.low, scale.high))
+        self.histogram.set_active(active)
+
+    def show_threshold(self, threshold: Threshold | None, summary: Summary | None) -> None:
+        """Show where the threshold stands and what it does."""
+        self.histogram.set_threshold(None if threshold is None else threshold.value)
+        self.words.setText(
+            NO_THRESHOLD
+            if threshold is None
+            else f"Threshold {threshold.value:.4g}: {threshold.words()}."
+        )
+        self.summary.setVisible(summary is not None)
+        if summary is not None:
+            self.summary.setText(f"{summary.words()[:1].upper()}{summary.words()[1:]}.")
