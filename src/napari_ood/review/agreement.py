@@ -218,27 +218,25 @@ def error_rate(
     wrong, right = kinds == Kind.WRONG_CLASS, kinds == Kind.AGREE
 
     def at(threshold: float) -> ErrorRate:
-        flagged = peaks > threshold
-        kept = peaks <= threshold  # NaN, of tiles that the run lacks, is neither
+        value = np.float32(threshold)  # scores are compared in their own precision, everywhere
+        flagged = peaks > value
+        kept = peaks <= value  # NaN, of tiles that the run lacks, is neither
         return ErrorRate(
             threshold,
-            *(
-                Proportion(int((wrong & part).sum()), int(((wrong | right) & part).sum()))
-                for part in (flagged, kept)
-            ),
-            *(
-                int((flagged & (kinds == kind)).sum())
-                for kind in (Kind.ARTEFACT, Kind.UNKNOWN_TISSUE, Kind.SKIP)
-            ),
+            Proportion(int((wrong & flagged).sum()), int(((wrong | right) & flagged).sum())),
+            Proportion(int((wrong & kept).sum()), int(((wrong | right) & kept).sum())),
+            int((flagged & (kinds == Kind.ARTEFACT)).sum()),
+            int((flagged & (kinds == Kind.UNKNOWN_TISSUE)).sum()),
+            int((flagged & (kinds == Kind.SKIP)).sum()),
         )
 
     return tuple(at(float(threshold)) for threshold in thresholds)
 
 
-def _peaks(verdicts: Sequence[Verdict], scored: ScoredRun, score: str) -> NDArray[np.float64]:
-    """Highest score, as it is now, of each verdict's tiles; [V] float64, NaN where none has one."""
+def _peaks(verdicts: Sequence[Verdict], scored: ScoredRun, score: str) -> NDArray[np.float32]:
+    """Highest score, as it is now, of each verdict's tiles; [V] float32, NaN where none has one."""
     scores = scored.on_grid(scored.score(score), np.float32(np.nan))
-    peaks = np.full(len(verdicts), np.nan)
+    peaks = np.full(len(verdicts), np.nan, np.float32)
     for i, verdict in enumerate(verdicts):
         inside = ((verdict.cells >= 0) & (verdict.cells < scores.shape)).all(axis=1)
         values = scores[tuple(verdict.cells[inside].T)]

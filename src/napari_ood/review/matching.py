@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 if TYPE_CHECKING:
     from napari_ood.analysis.regions import Region
     from napari_ood.review.verdicts import Verdict
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -84,79 +86,84 @@ def match_verdicts(regions: Sequence[Region], verdicts: Iterable[Verdict]) -> Ma
     verdicts : iterable of Verdict, of one reviewer or of several
     """
     verdicts = tuple(verdicts)
-    lookup = _Lookup(regions)
-    n = len(regions)
-    verdict_tiles, verdict_of_tile = _concatenate([v.cells for v in verdicts])
-    region_of_tile = lookup.region(verdict_tiles)
-    inside = region_of_tile >= 0
-    pair_of_tile = verdict_of_tile[inside] * max(n, 1) + region_of_tile[inside]
-    pairs, shared = np.unique(pair_of_tile, return_counts=True)
-    v, r = np.divmod(pairs, max(n, 1))
-    size_v = np.bincount(verdict_of_tile, minlength=len(verdicts))[v]
-    size_r = lookup.sizes[r]
-    peak_v = lookup.region(np.array([x.peak_cell for x in verdicts], np.int64).reshape(-1, 2))
-    has_peak = np.isin(pairs, _pairs_with_peak(verdict_tiles, verdict_of_tile, lookup, n))
-    applies = (peak_v[v] == r) | has_peak | (2 * shared > size_v) | (2 * shared > size_r)
+    if not regions or not verdicts:
+        return Matches({}, {}, verdicts)
+    tiles = _Tiles(regions, verdicts)
+    v, r, shared = tiles.shared()
+    n_v = np.array([len(verdict.tiles) for verdict in verdicts])[v]
+    n_r = np.array([region.n_tiles for region in regions])[r]
+    most = (2 * shared > n_v) | (2 * shared > n_r)
+    applies = most | (tiles.region_of_peak(verdicts)[v] == r) | tiles.have_peak(regions, v, r)
+    v, r, overlap = v[applies], r[applies], (shared / (n_v + n_r - shared))[applies]
     found: dict[int, list[Match]] = {}
-    overlap = shared / (size_v + size_r - shared)
-    for i in np.flatnonzero(applies):
-        found.setdefault(int(r[i]), []).append(Match(verdicts[v[i]], float(overlap[i])))
-    seen = _seen(verdict_tiles[inside], pair_of_tile, pairs[applies], lookup, n)
+    for i, j, share in zip(v.tolist(), r.tolist(), overlap.tolist(), strict=True):
+        found.setdefault(j, []).append(Match(verdicts[i], share))
     for matches in found.values():
-        matches.sort(key=lambda m: m.verdict.time, reverse=True)
-        matches.sort(key=lambda m: m.overlap, reverse=True)
-    matched = set(v[applies].tolist())
+        matches.sort(key=lambda match: (match.overlap, match.verdict.time), reverse=True)
+    seen = tiles.seen(v, r)
+    matched = set(v.tolist())
     return Matches(
-        {regions[i].key: tuple(matches) for i, matches in found.items()},
-        {regions[i].key: float(seen[i]) for i in found},
-        tuple(x for i, x in enumerate(verdicts) if i not in matched),
+        {regions[j].key: tuple(matches) for j, matches in found.items()},
+        {regions[j].key: float(seen[j]) for j in found},
+        tuple(verdict for i, verdict in enumerate(verdicts) if i not in matched),
     )
 
 
-class _Lookup:
-    """From a tile's row and column to the region that has it."""
+class _Tiles:
+    """The tiles that verdicts and regions share; in time proportional to their number.
 
-    def __init__(self, regions: Sequence[Region]) -> None:
-        cells, of_tile = _concatenate([region.cells for region in regions])
-        code = _code(cells)
-        order = np.argsort(code)
-        self._code, self._region = code[order], of_tile[order]
-        self.sizes = np.array([region.n_tiles for region in regions], np.int64)
-        self.peaks = _code(
-            np.array([region.peak_cell for region in regions], np.int64).reshape(-1, 2)
-        )
+    A tile of the regions is told by its *slot*: its place in the row of all their tiles.
+    """
 
-    def region(self, cells: Ints) -> Ints:
-        """Region of each tile [K, 2], −1 where it is in none; [K] int64."""
-        code = _code(cells)
-        out = np.full(len(code), -1, np.int64)
-        if len(self._code):
-            place = np.minimum(np.searchsorted(self._code, code), len(self._code) - 1)
-            found = self._code[place] == code
-            out[found] = self._region[place[found]]
-        return out
+    def __init__(self, regions: Sequence[Region], verdicts: Sequence[Verdict]) -> None:
+        self._shape = len(verdicts), len(regions)
+        cells, self._region = _concatenate([region.cells for region in regions])
+        self._origin = cells.min(axis=0)
+        self._slot = np.full(np.ptp(cells, axis=0) + 1, -1)
+        self._slot[tuple((cells - self._origin).T)] = np.arange(len(cells))
+        slots, verdict = _concatenate([self._slots(v.cells)[:, None] for v in verdicts])
+        inside = slots[:, 0] >= 0
+        self._at, self._verdict = slots[inside, 0], verdict[inside]
 
+    def _slots(self, cells: Ints) -> Ints:
+        """Slot of each tile [K, 2], −1 where it is in no region; [K]."""
+        place = cells - self._origin
+        inside = ((place >= 0) & (place < self._slot.shape)).all(axis=1)
+        slots = np.full(len(cells), -1)
+        slots[inside] = self._slot[tuple(place[inside].T)]
+        return slots
 
-def _pairs_with_peak(tiles: Ints, of_tile: Ints, lookup: _Lookup, n: int) -> Ints:
-    """Pairs, verdict · n + region, in which the region's peak is one of the verdict's tiles."""
-    is_peak = np.isin(_code(tiles), lookup.peaks)
-    return of_tile[is_peak] * max(n, 1) + lookup.region(tiles[is_peak])
+    def shared(self) -> tuple[Ints, Ints, Ints]:
+        """Verdict, region, and number of tiles of each pair that shares any."""
+        return self._count(np.ones(len(self._at), bool))
 
+    def _count(self, which: Bools) -> tuple[Ints, Ints, Ints]:
+        place = self._verdict[which], self._region[self._at[which]]
+        counts = sparse.csr_array((np.ones(which.sum(), np.int64), place), self._shape).tocoo()
+        return counts.row.astype(np.int64), counts.col.astype(np.int64), counts.data
 
-def _seen(tiles: Ints, pair: Ints, applying: Ints, lookup: _Lookup, n: int) -> NDArray[np.float64]:
-    """Share of each region's tiles that a verdict which applies to it was given for; [n]."""
-    applies = np.isin(pair, applying)
-    _, once = np.unique(_code(tiles[applies]), return_index=True)
-    region = pair[applies][once] % max(n, 1)
-    return np.asarray(np.bincount(region, minlength=n) / np.maximum(lookup.sizes, 1))
+    def region_of_peak(self, verdicts: Sequence[Verdict]) -> Ints:
+        """Region that has the peak of each verdict, −1 where none has; [V]."""
+        slots = self._slots(np.array([verdict.peak_cell for verdict in verdicts]))
+        return np.where(slots >= 0, self._region[slots], -1)
+
+    def have_peak(self, regions: Sequence[Region], v: Ints, r: Ints) -> Bools:
+        """Whether the region's peak is one of the verdict's tiles, for each pair."""
+        is_peak = np.zeros(len(self._region), bool)
+        is_peak[self._slots(np.array([region.peak_cell for region in regions]))] = True
+        with_v, with_r, _ = self._count(is_peak[self._at])
+        return np.isin(v * self._shape[1] + r, with_v * self._shape[1] + with_r)
+
+    def seen(self, v: Ints, r: Ints) -> NDArray[np.float64]:
+        """Share of each region's tiles that a verdict of these pairs was given for; [R]."""
+        pair = self._verdict * self._shape[1] + self._region[self._at]
+        seen = np.zeros(len(self._region), bool)
+        seen[self._at[np.isin(pair, v * self._shape[1] + r)]] = True
+        n_seen = np.bincount(self._region[seen], minlength=self._shape[1])
+        return np.asarray(n_seen / np.bincount(self._region, minlength=self._shape[1]))
 
 
 def _concatenate(parts: Sequence[Ints]) -> tuple[Ints, Ints]:
-    """Rows and columns one after the other [K, 2], and of which part each is [K]."""
-    sizes = np.array([len(part) for part in parts], np.int64)
-    cells = np.concatenate([np.zeros((0, 2), np.int64), *parts])
-    return cells, np.repeat(np.arange(len(parts)), sizes)
-
-
-def _code(cells: Ints) -> Ints:
-    return (cells[:, 0] << 32) | cells[:, 1]
+    """Rows one after the other, and of which part each is."""
+    sizes = [len(part) for part in parts]
+    return np.concatenate(parts), np.repeat(np.arange(len(parts)), sizes)

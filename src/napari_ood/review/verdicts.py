@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import ReviewError
+from napari_ood.review.cells import Cell, Cells
 
 if TYPE_CHECKING:
     from napari_ood.analysis.regions import Region
-
-Cell = tuple[int, int]
 
 
 class Kind(StrEnum):
@@ -49,7 +47,7 @@ class Verdict:
     ----------
     region_key : row and column of the region's peak, ``Region.key``
     box : y, x, h, w of the region in level-0 pixels
-    tiles : row and column, on the run's grid, of each of the region's tiles
+    tiles : Cells, row and column, on the run's grid, of each of the region's tiles
     kind : Kind
     label : the right class, of WRONG_CLASS only
     artefact : Artefact, of ARTEFACT only
@@ -63,7 +61,7 @@ class Verdict:
 
     region_key: str
     box: tuple[float, float, float, float]
-    tiles: tuple[Cell, ...]
+    tiles: Sequence[Cell]
     kind: Kind
     label: str | None = None
     artefact: Artefact | None = None
@@ -75,6 +73,8 @@ class Verdict:
     prediction: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tiles, Cells):
+            object.__setattr__(self, "tiles", Cells(self.tiles))
         kind = Kind(self.kind)
         object.__setattr__(self, "kind", kind)
         if self.artefact is not None:
@@ -111,7 +111,7 @@ class Verdict:
             ARTEFACT without its kind.
         """
         return cls(
-            region.key, region.box, tuple(map(tuple, region.cells.tolist())), kind, label, artefact,
+            region.key, region.box, Cells(region.cells), kind, label, artefact,
             comment, reviewer, now(), region.score, threshold, region.label,
         )  # fmt: skip
 
@@ -126,10 +126,10 @@ class Verdict:
         row, col = self.region_key.split("-")
         return int(row), int(col)
 
-    @cached_property
+    @property
     def cells(self) -> NDArray[np.int64]:
-        """Row and column of each tile; [K, 2] int64."""
-        return np.array(self.tiles, np.int64).reshape(-1, 2)
+        """Row and column of each tile, row by row; [K, 2] int64, read-only."""
+        return cast(Cells, self.tiles).array
 
     @property
     def category(self) -> str:
@@ -145,7 +145,7 @@ class Verdict:
         return {
             "region": self.region_key,
             "box": list(self.box),
-            "runs": _runs(self.cells),
+            "runs": cast(Cells, self.tiles).runs(),
             "kind": str(self.kind),
             "label": self.label,
             "artefact": None if self.artefact is None else str(self.artefact),
@@ -168,11 +168,11 @@ class Verdict:
         """
         try:
             y, x, h, w = map(float, data["box"])
-            threshold = data["threshold"]
+            tiles, threshold = Cells.from_runs(data["runs"]), data["threshold"]
             verdict = cls(
-                str(data["region"]), (y, x, h, w), _tiles(data["runs"]), Kind(data["kind"]),
-                data["label"], data["artefact"], data["comment"], data["reviewer"], data["time"],
-                data["score"], None if threshold is None else float(threshold), data["prediction"],
+                str(data["region"]), (y, x, h, w), tiles, Kind(data["kind"]), data["label"],
+                data["artefact"], data["comment"], data["reviewer"], data["time"], data["score"],
+                None if threshold is None else float(threshold), data["prediction"],
             )  # fmt: skip
             _ = verdict.peak_cell
         except (KeyError, TypeError, ValueError) as error:
@@ -186,17 +186,3 @@ class Verdict:
 def now() -> str:
     """ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _runs(cells: NDArray[np.int64]) -> list[list[int]]:
-    """Tiles as [row, first column, number]; a region of a million tiles is a short line."""
-    if not len(cells):
-        return []
-    row, col = cells[np.lexsort((cells[:, 1], cells[:, 0]))].T
-    first = np.flatnonzero(np.r_[True, (np.diff(row) != 0) | (np.diff(col) != 1)])
-    length = np.diff(np.r_[first, len(row)])
-    return np.stack([row[first], col[first], length], axis=1).tolist()  # type: ignore[no-any-return]
-
-
-def _tiles(runs: Iterable[tuple[int, int, int]]) -> tuple[Cell, ...]:
-    return tuple((row, col + i) for row, col, n in runs for i in range(n))
