@@ -38,7 +38,7 @@ RECIPES = Path(__file__).resolve().parents[1] / "training" / "recipes"
 TEST_SPLITS = ("test", "valid")
 APPEARANCE = "mahalanobis@stem+stage1+stage2+stage3"
 TISSUE = {
-    "he": "invariant_knn@stem+stage1+stage2+stage3+stage4",
+    "he": "invariant_knn@stem+stage1+stage2+stage3",
     "photo": "invariant_knn@stage5",
 }
 HEAD_SCORES = ("entropy", "disagreement", "energy")

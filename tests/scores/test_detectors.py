@@ -100,7 +100,7 @@ def direct(method: str, bank: Bank, test: np.ndarray, logits: np.ndarray) -> np.
         inverse = np.linalg.inv(sigma + NUISANCE_WEIGHT * d.T @ d / len(d))
         away = (t[:, None] - x[None]) / scale
         distances = np.sqrt(np.einsum("nmd,de,nme->nm", away, inverse, away))
-        return np.sort(distances, axis=1)[:, min(5, len(x)) - 1]
+        return np.sort(distances, axis=1)[:, min(10, len(x)) - 1]
     assert bank.head is not None
     w, b = (a.astype(np.float64).mean(axis=0) for a in (bank.head.weight, bank.head.bias))
     origin = -np.linalg.pinv(w) @ b

@@ -30,7 +30,6 @@ CONFIG = TrainConfig(
         ("stage1", "blocks.1.1", "mean_std"),
         ("stage2", "blocks.2.1", "mean_std"),
         ("stage3", "blocks.3.2", "mean_std"),
-        ("stage4", "blocks.4.2", "mean_std"),
         ("stage5", "blocks.5.3", "mean"),
     ),
     n_heads=10,
@@ -76,7 +75,7 @@ def main() -> None:
 
 
 APPEARANCE = "mahalanobis@stem+stage1+stage2+stage3"
-TISSUE = "invariant_knn@stem+stage1+stage2+stage3+stage4"
+TISSUE = "invariant_knn@stem+stage1+stage2+stage3"
 CARD: dict[str, Any] = {
     "name": "lymph-node-he",
     "description": (
