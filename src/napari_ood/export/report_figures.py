@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ WIDE = 20.0
 """Ratio of the largest to the median score from which the axis is logarithmic."""
 _OOD_STOPS = ("#21918c", "#35b779", "#9fda3a", "#fde725")
 _UNCERTAIN_STOPS = ("#fed976", "#feb24c", "#f16913", "#7f2704")
-REPORT_STYLE: Mapping[str, Any] = {**STYLE, "svg.fonttype": "path", "pdf.fonttype": 42}
+REPORT_STYLE: Any = {**STYLE, "svg.fonttype": "path", "pdf.fonttype": 42}
 
 
 @dataclass(frozen=True, eq=False)

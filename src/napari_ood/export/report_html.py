@@ -64,7 +64,7 @@ def _overview(results: Results, overview: Overview) -> str | None:
     height = rows * (PANEL_INCHES * min(max(overview.aspect, 0.3), 2.0) + 0.75)
     from matplotlib import rc_context
 
-    with rc_context(dict(REPORT_STYLE)):
+    with rc_context(REPORT_STYLE):
         figure = new_figure(width, height)
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(panels) :]:
@@ -93,7 +93,7 @@ def _risks(results: Results) -> Iterator[str]:
 def _chart(draw: Callable[..., Any], *arguments: Any) -> str:
     from matplotlib import rc_context
 
-    with rc_context(dict(REPORT_STYLE)):
+    with rc_context(REPORT_STYLE):
         figure = new_figure(5.4, 2.9)
         axes: Axes = figure.subplots()
         draw(axes, *arguments)

@@ -100,7 +100,7 @@ class Pages:
     def end(self) -> None:
         """Write the current page."""
         if self._figure is not None:
-            self._pdf.savefig(self._figure)
+            self._pdf.savefig(self._figure)  # type: ignore[no-untyped-call]
             self._figure = None
 
     def room(self, height: float) -> None:

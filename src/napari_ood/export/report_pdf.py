@@ -52,7 +52,7 @@ def write_pdf(path: Path, content: Content, results: Results, overview: Overview
     from matplotlib.backends.backend_pdf import PdfPages
 
     about = {"Title": f"{content.title}: napari-ood report", "Creator": "napari-ood"}
-    with rc_context(dict(REPORT_STYLE)), PdfPages(path, metadata=about) as pdf:
+    with rc_context(REPORT_STYLE), PdfPages(path, metadata=about) as pdf:
         pages = Pages(pdf, f"{content.title} · {content.made} · {NOT_FOR_DIAGNOSIS}")
         _summary(pages, content)
         _overview(pages, content, results, overview)
@@ -186,6 +186,7 @@ def _picture(pages: Pages, card: RegionCard, left: float) -> None:
     from matplotlib.patches import Rectangle
 
     axes = pages.axes(left, 0, REGION_MM, REGION_MM)
+    assert card.picture is not None
     axes.imshow(card.picture, extent=(0, 1, 1, 0), aspect="auto")
     axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
     y, x, h, w = card.frame

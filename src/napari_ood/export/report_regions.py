@@ -176,13 +176,15 @@ class _Looks:
         try:
             if self._sample is None:
                 self._sample = sample_tiles(self._slide, self._bundle, SAMPLE_TILES, SAMPLE_SECONDS)
-            return likely_causes(self._statistics(region), self._sample, self._reference)
+            return likely_causes(
+                self._statistics(self._slide, region), self._sample, self._reference
+            )
         except SlideError:
             return ()
 
-    def _statistics(self, region: Region) -> NDArray[np.float32]:
+    def _statistics(self, slide: Slide, region: Region) -> NDArray[np.float32]:
         grid = self._grid
-        view = SlideView(self._slide, grid.step, (grid.region[0], grid.region[1]))
+        view = SlideView(slide, grid.step, (grid.region[0], grid.region[1]))
         spread = np.linspace(0, region.n_tiles - 1, min(TILES_FOR_CAUSE, region.n_tiles))
         cells = region.cells[np.unique(spread.astype(np.int64))]
         tiles = [

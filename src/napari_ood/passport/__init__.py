@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from napari_ood.passport.causes import likely_causes
 from napari_ood.passport.check import Check, Light, Passport
 from napari_ood.passport.make import make_passport
 from napari_ood.passport.overrides import PassportOverride, PassportOverrides
+from napari_ood.passport.sample import TileSample, sample_tiles
 
 __all__ = [
     "Check",
@@ -12,5 +14,8 @@ __all__ = [
     "Passport",
     "PassportOverride",
     "PassportOverrides",
+    "TileSample",
+    "likely_causes",
     "make_passport",
+    "sample_tiles",
 ]

@@ -78,7 +78,7 @@ def check_stain(sample: TileSample, reference: Floats | None, card: Card | None)
             have = "The bundle does not store what its training tiles look like; train it anew."
             have += f" Its card says: {card.stain}." if card.stain else ""
         return Check(key, title, Light.GREY, "not compared", have, _medians(sample))
-    shifts = {name: _shift(sample.column(name), _column(reference, name)) for name in STAIN}
+    shifts = {name: shift(sample.column(name), _column(reference, name)) for name in STAIN}
     worst = max(shifts, key=lambda name: abs(shifts[name]))
     far = abs(shifts[worst])
     direction = "above" if shifts[worst] > 0 else "below"
@@ -102,11 +102,10 @@ _DISTRUST = "Don't trust predictions; normalise the stain or use a bundle traine
 def check_focus(sample: TileSample, reference: Floats | None) -> Check:
     """Share of tiles that are blurred, against training and against the slide itself."""
     key, title = "focus", "Focus"
-    seen = (sample.column("glass") < GLASSY) & ~inked(sample)
+    seen = clear_tiles(sample)
     if not seen.any():
         return Check(key, title, Light.GREY, "not known", "There is no tissue to look at.")
-    blurred = blurred_tiles(sample, reference)
-    share = float(blurred[seen].mean())
+    share = float(blurred(sample, blur_limit(sample, reference))[seen].mean())
     sharpness = float(np.median(sample.column("sharpness")[seen]))
     numbers: dict[str, float | str] = {"share_blurred": share, "median_sharpness": sharpness}
     value = f"{share:.0%} of tiles blurred"
@@ -151,7 +150,7 @@ def check_fold(sample: TileSample) -> Check:
     if len(sample) < LITTLE_TISSUE:
         words = "Too little tissue to tell a fold from the rest of it."
         return Check(key, title, Light.GREY, "not known", words)
-    share = float(folded_tiles(sample).mean())
+    share = float(folded(sample, fold_limit(sample)).mean())
     numbers = {"share_folded": share}
     value = f"{share:.1%} of tiles"
     light = _graded(share, FOLD_YELLOW, FOLD_RED)
@@ -169,26 +168,39 @@ def inked(sample: TileSample) -> NDArray[np.bool_]:
     return np.asarray(sample.column("ink") > INK_CELLS)
 
 
-def blurred_tiles(sample: TileSample, reference: Floats | None) -> NDArray[np.bool_]:
-    """Tiles with tissue and without ink that are out of focus; [n] bool."""
-    sharpness = sample.column("sharpness")
-    seen = (sample.column("glass") < GLASSY) & ~inked(sample)
-    if not seen.any():
-        return seen
-    limit = float(np.median(sharpness[seen])) - BLUR_BELOW
+def clear_tiles(sample: TileSample) -> NDArray[np.bool_]:
+    """Tiles with enough tissue, and no ink on it, to tell sharp from blurred; [n] bool."""
+    return np.asarray((sample.column("glass") < GLASSY) & ~inked(sample))
+
+
+def blur_limit(slide: TileSample, reference: Floats | None) -> float:
+    """Sharpness below which a tile of this slide is blurred; −inf where nothing can tell."""
+    limits = [-np.inf]
+    clear = clear_tiles(slide)
+    if clear.any() and not slide.whole_image:
+        limits.append(float(np.median(slide.column("sharpness")[clear])) - BLUR_BELOW)
     if reference is not None:
-        usual = np.quantile(_column(reference, "sharpness"), BLUR_QUANTILE)
-        limit = max(limit, float(usual))
-    return np.asarray(seen & (sharpness < limit))
+        limits.append(float(np.quantile(_column(reference, "sharpness"), BLUR_QUANTILE)))
+    return max(limits)
 
 
-def folded_tiles(sample: TileSample) -> NDArray[np.bool_]:
-    """Tiles that stand out as folds do, without ink; [n] bool."""
-    fold, clean = sample.column("fold"), ~inked(sample)
-    if not clean.any():
-        return clean
-    low, high = np.quantile(fold[clean], [0.25, 0.75])
-    return np.asarray(clean & (fold > high + FOLD_FENCE * (high - low)) & (high > low))
+def fold_limit(slide: TileSample) -> float:
+    """Value of ``fold`` above which a tile of this slide stands out; inf where nothing can tell."""
+    fold = slide.column("fold")[~inked(slide)]
+    if len(fold) < LITTLE_TISSUE:
+        return np.inf
+    low, high = (float(q) for q in np.quantile(fold, [0.25, 0.75]))
+    return high + FOLD_FENCE * (high - low)
+
+
+def blurred(place: TileSample, limit: float) -> NDArray[np.bool_]:
+    """Clear tiles that are out of focus; [n] bool."""
+    return np.asarray(clear_tiles(place) & (place.column("sharpness") < limit))
+
+
+def folded(place: TileSample, limit: float) -> NDArray[np.bool_]:
+    """Tiles without ink that stand out as folds do; [n] bool."""
+    return np.asarray(~inked(place) & (place.column("fold") > limit))
 
 
 def _graded(amount: float, yellow: float, red: float) -> Light:
@@ -201,7 +213,7 @@ def _column(reference: Floats, name: str) -> Floats:
     return reference[:, STATISTICS.index(name)]
 
 
-def _shift(values: Floats, reference: Floats) -> float:
+def shift(values: Floats, reference: Floats) -> float:
     """Distance of the medians in half of the reference's 16th to 84th percentile."""
     low, middle, high = (float(q) for q in np.quantile(reference, [0.16, 0.5, 0.84]))
     spread = max((high - low) / 2, 1e-3)  # a constant reference must not blow up rounding
