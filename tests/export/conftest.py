@@ -72,6 +72,13 @@ def make_run(tiny_bundle: Bundle, tmp_path: Path) -> MakeRun:
     return make
 
 
-def checkerboard_of_blobs(shape: tuple[int, int] = (12, 15), seed: int = 3) -> NDArray[np.bool_]:
+@pytest.fixture
+def scattered() -> NDArray[np.bool_]:
     """Cells with holes, islands in holes and corners that touch."""
-    return np.random.default_rng(seed).random(shape) < 0.55
+    return np.random.default_rng(3).random((12, 15)) < 0.55
+
+
+@pytest.fixture(scope="session")
+def run_writer() -> MakeRun:
+    """Stores a run anywhere."""
+    return write_run

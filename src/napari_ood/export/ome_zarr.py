@@ -37,7 +37,8 @@ def write_ome_zarr(
             chunks = (1, *(min(CHUNK_PX, side) for side in values.shape[1:]))
             array = group.create_array(
                 str(i), shape=values.shape, chunks=chunks, dtype="float32", fill_value="NaN",
-                compressors={"id": "zlib", "level": 5}, chunk_key_encoding={"name": "v2", "separator": "/"},
+                compressors={"id": "zlib", "level": 5},
+                chunk_key_encoding={"name": "v2", "separator": "/"},
             )  # fmt: skip
             array[:] = values
         group.attrs.update(
