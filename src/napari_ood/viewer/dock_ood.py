@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_ood.errors import OodError
 from napari_ood.viewer.bridge import Bridge, bridge_of
+from napari_ood.viewer.canvas_legend import show_legend
 from napari_ood.viewer.link import Link
 from napari_ood.viewer.section_bundle import BundleSection
 from napari_ood.viewer.section_results import ResultsSection
@@ -128,7 +130,12 @@ class OodDock(QWidget):
     def _scroll_to_results(self) -> None:
         self._scroll.ensureWidgetVisible(self.results)
 
-    # ---------------------------------------------------------------- end
+    # ---------------------------------------------------------------- window
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Put the legend on the canvas: only now the window is known."""
+        super().showEvent(event)
+        show_legend(self.bridge, self)
 
     def event(self, event: QEvent | None) -> bool:
         """Unbind when napari takes the widget out of its dock: no close event ever comes."""

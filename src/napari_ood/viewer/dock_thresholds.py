@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
@@ -12,6 +13,7 @@ from napari_ood.analysis.summary import summarise
 from napari_ood.errors import OodError
 from napari_ood.scores.thresholds import Meaning, value_threshold
 from napari_ood.viewer.bridge import Bridge, bridge_of
+from napari_ood.viewer.canvas_legend import show_legend
 from napari_ood.viewer.follower import follow
 from napari_ood.viewer.layers import TITLES
 from napari_ood.viewer.link import Link
@@ -53,6 +55,7 @@ class ThresholdsDock(QWidget):
         self.meaning = MeaningSection()
         self.outlined = QCheckBox("Outline flagged tiles")
         self.flagged_only = QCheckBox("Hide tiles that are not flagged")
+        self.legend = QCheckBox("Legend on the canvas")
         self.temperature = TemperatureSection()
         self._shown_in = Section("On the slide")
         self._lay_out()
@@ -62,6 +65,7 @@ class ThresholdsDock(QWidget):
     def _lay_out(self) -> None:
         self._shown_in.body.addWidget(self.outlined)
         self._shown_in.body.addWidget(self.flagged_only)
+        self._shown_in.body.addWidget(self.legend)
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(8, 4, 8, 8)
@@ -77,6 +81,7 @@ class ThresholdsDock(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(content)
+        self._scroll = scroll
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
@@ -93,6 +98,7 @@ class ThresholdsDock(QWidget):
         self.meaning.asked.connect(self._ask)
         self.outlined.toggled.connect(session.set_outlined)
         self.flagged_only.toggled.connect(session.set_flagged_only)
+        self.legend.toggled.connect(session.set_legend)
         self.temperature.asked.connect(session.set_temperature)
 
     @property
@@ -141,10 +147,11 @@ class ThresholdsDock(QWidget):
             self._show_note(new)
         if old is None or new.differs(old, "thresholds", "figures", "scales", "overlay"):
             self._show_thresholds(new)
-        if old is None or new.differs(old, "outlined", "flagged_only"):
+        if old is None or new.differs(old, "outlined", "flagged_only", "legend"):
             for box, on in (
                 (self.outlined, new.outlined),
                 (self.flagged_only, new.flagged_only),
+                (self.legend, new.legend),
             ):
                 with signals_blocked(box):
                     box.setChecked(on)
@@ -198,7 +205,12 @@ class ThresholdsDock(QWidget):
             return None
         return summarise(scored, threshold)
 
-    # ---------------------------------------------------------------- end
+    # ---------------------------------------------------------------- window
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Put the legend on the canvas: only now the window is known."""
+        super().showEvent(event)
+        show_legend(self.bridge, self)
 
     def event(self, event: QEvent | None) -> bool:
         """Unbind when napari takes the widget out of its dock: no close event ever comes."""

@@ -63,11 +63,11 @@ class Flags:
         for layer in self._layers_of(maps):
             if ood_layers.is_flags(layer):
                 shown = state.outlined and self._filled[maps][1] is not None
+                if shown and (changed or not layer.visible):
+                    self._set_width(layer, maps)
+                    ood_layers.refresh_layer(layer)
                 if layer.visible != shown:
                     layer.visible = shown
-                if changed and shown:
-                    ood_layers.refresh_layer(layer)
-                    self._set_width(layer, maps)
             else:
                 self._show_scores(layer, maps, state, changed)
 

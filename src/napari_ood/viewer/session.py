@@ -351,6 +351,10 @@ class Session:
         """Draw an outline around flagged tiles, or not."""
         self._update(outlined=outlined)
 
+    def set_legend(self, legend: bool) -> None:
+        """Show a legend on the canvas, or not."""
+        self._update(legend=legend)
+
     def set_flagged_only(self, only: bool) -> None:
         """Hide tiles that are not flagged, or show all."""
         self._update(flagged_only=only)

@@ -65,6 +65,7 @@ class State:
     figures : what the dock of thresholds draws, per overlay; empty until it was worked out
     studying : whether a thread is working on scores or figures
     outlined : whether flagged tiles have an outline
+    legend : whether the canvas has a legend
     flagged_only : whether tiles that are not flagged are hidden
     """
 
@@ -88,6 +89,7 @@ class State:
     figures: Mapping[Overlay, Figure] = field(default_factory=lambda: NOTHING)
     studying: bool = False
     outlined: bool = True
+    legend: bool = True
     flagged_only: bool = False
 
     @property
