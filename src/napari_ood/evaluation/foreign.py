@@ -77,7 +77,7 @@ def controls(tiles: Tiles, seed: int = 0) -> dict[str, Tiles]:
     stain. All end with a compression at quality 75, 4:2:0, those at another quality excepted.
 
     Compression, scale, blur, sharpening, noise and stain jitter are kinds of change that
-    ``training.nuisance`` makes, too, in other amounts: ``invariant`` and ``invariant-knn`` have
+    ``training.nuisance`` makes, too, in other amounts: ``invariant`` and ``invariant_knn`` have
     fitted their nuisance directions on them. Independent are colour fringes and, where Pillow has
     it, WebP, on which nothing was fitted; and gamma and uneven light, but for bundles of
     photographs (``augment="photo"``), whose nuisance directions know them.
