@@ -32,7 +32,6 @@ def write_ome_tiff(
             tif.write(
                 values,
                 photometric="minisblack",
-                planarconfig="separate",
                 tile=(TILE_PX, TILE_PX),
                 compression="zlib",
                 subifds=len(levels) - 1 if i == 0 else None,
