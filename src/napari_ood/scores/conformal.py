@@ -18,6 +18,8 @@ from napari_ood.errors import ThresholdError
 from napari_ood.scores.detector import row_chunks
 
 Method = Literal["lac", "aps"]
+DECIMALS = 6
+"""To which sums of probabilities are compared."""
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
@@ -123,10 +125,18 @@ def nonconformity(probabilities: NDArray[np.floating], method: Method) -> NDArra
     if method == "lac":
         scores = 1.0 - p
     elif method == "aps":
-        scores = np.stack([(p * (p >= p[:, [c]])).sum(axis=1) for c in range(p.shape[1])], axis=1)
+        scores = _cumulated(p)
     else:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     return np.where(unknown, np.nan, scores)
+
+
+def _cumulated(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability of all classes that are at least as likely; [N, C]."""
+    total = np.cumsum(-np.sort(-p, axis=1), axis=1)
+    last = np.stack([(p >= p[:, [c]]).sum(axis=1) for c in range(p.shape[1])], axis=1) - 1
+    # The sum of a row's float32 probabilities is 1 up to rounding, which must not rule out a class.
+    return np.round(np.take_along_axis(total, np.maximum(last, 0), axis=1), DECIMALS)
 
 
 def conformal_rank(n: int, error: float) -> int:
