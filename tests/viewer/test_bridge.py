@@ -28,6 +28,9 @@ from .conftest import SHAPE, finish, write_slide
 
 Finished = Callable[[Bridge], None]
 TILE_UM = 32.0
+ALL = [Overlay.PREDICTION, Overlay.COMBINED, Overlay.UNCERTAINTY, Overlay.OOD]
+N_LAYERS = 2 + len(ALL)
+"""Slide, overlays, outline of flagged tiles."""
 
 
 @pytest.fixture
@@ -77,12 +80,12 @@ def test_a_slide_without_mpp_is_in_pixels_until_it_is_entered(tmp_path: Path):
     assert bridge.session.state.slide is layer.metadata["napari-ood slide"]
 
 
-def test_a_run_puts_three_overlays_where_its_tiles_are(viewer: ViewerModel, finished: Finished):
+def test_a_run_puts_its_overlays_where_its_tiles_are(viewer: ViewerModel, finished: Finished):
     bridge = bridge_of(viewer)
     finished(bridge)
     found = overlays(viewer)
-    assert list(found) == [Overlay.PREDICTION, Overlay.UNCERTAINTY, Overlay.OOD]
-    assert [x.visible for x in found.values()] == [False, False, True]
+    assert list(found) == ALL
+    assert [x.visible for x in found.values()] == [False, False, False, True]
     assert all([str(u) for u in x.units] == ["micrometer"] * 2 for x in viewer.layers)
     run = open_run(bridge.session.state.maps.path)
     ood = found[Overlay.OOD]
@@ -150,7 +153,7 @@ def test_dock_and_eye_icons_agree_on_what_is_visible(viewer: ViewerModel, finish
     finished(bridge)
     found = overlays(viewer)
     bridge.session.set_overlay(Overlay.PREDICTION)
-    assert [x.visible for x in found.values()] == [True, False, False]
+    assert [x.visible for x in found.values()] == [True, False, False, False]
     found[Overlay.PREDICTION].visible = False
     assert bridge.session.state.overlay is None
     found[Overlay.UNCERTAINTY].visible = True
@@ -190,7 +193,7 @@ def test_another_run_on_the_slide_takes_over_the_layers(
     finish(bridge)
     second = bridge.session.state.maps
     assert list(viewer.layers) == before
-    assert [x.visible for x in viewer.layers] == [True, False, True, False]
+    assert [overlay_of(x) for x in viewer.layers if x.visible] == [None, Overlay.UNCERTAINTY, None]
     assert (first.shape, second.shape) == ((10, 15), (4, 5))
     for overlay, layer in overlays(viewer).items():
         assert maps_of(layer) is second
@@ -198,7 +201,7 @@ def test_another_run_on_the_slide_takes_over_the_layers(
         np.testing.assert_allclose(layer.extent.world[0], (64 + 16 - 0.25, 160 + 16 - 0.25))
         bridge.session.set_overlay(overlay)
         inside = layer.get_value((64 + 16, 160 + 16), world=True)
-        assert inside == second.array(overlay)[0, 0]
+        np.testing.assert_array_equal(inside, second.array(overlay)[0, 0])
 
 
 def test_a_drawn_shape_is_the_region_of_the_run(viewer: ViewerModel, tiny_bundle: Bundle):
@@ -237,7 +240,7 @@ def test_cancel_keeps_what_is_done_and_run_goes_on(viewer: ViewerModel, tiny_bun
     finish(bridge)
     assert open_run(shown.path).complete
     assert session.state.output.complete
-    assert len(overlays(viewer)) == 3, "the old overlays were replaced"
+    assert len(overlays(viewer)) == len(ALL), "the old overlays were replaced"
 
 
 def test_a_stored_run_opens_with_its_slide(viewer: ViewerModel, finished: Finished):
@@ -249,7 +252,7 @@ def test_a_stored_run_opens_with_its_slide(viewer: ViewerModel, finished: Finish
     assert reader is read_run
     for data in reader(str(maps.path)):
         fresh._add_layer_from_data(*data)
-    assert len(fresh.layers) == 4
+    assert len(fresh.layers) == N_LAYERS
     assert bridge.session.state.slide.path == bridge_of(viewer).session.state.slide.path
     assert bridge.session.state.overlay is Overlay.OOD
     assert bridge.session.state.bundle.name == "tiny"
@@ -265,7 +268,7 @@ def test_a_run_on_an_open_slide_does_not_open_it_again(viewer: ViewerModel, fini
     path, slide = bridge.session.state.maps.path, bridge.session.state.slide
     for data in run_layer_data(path, bridge.session.state.slides):
         viewer._add_layer_from_data(*data)
-    assert len(viewer.layers) == 4
+    assert len(viewer.layers) == N_LAYERS
     assert bridge.session.state.slide is slide
     assert bridge.session.state.maps is maps_of(viewer.layers[-1])
 
@@ -286,12 +289,12 @@ def test_a_run_whose_slide_moved_is_shown_and_can_be_told_where_it_is(
         fresh._add_layer_from_data(*data)
     assert len(messages(before)) == 1
     assert "not found" in messages(before)[0]
-    assert len(fresh.layers) == 3
+    assert len(fresh.layers) == N_LAYERS - 1
     bridge.locate(other)
     assert "not the slide" in messages(before)[-1]
-    assert len(fresh.layers) == 3
+    assert len(fresh.layers) == N_LAYERS - 1
     bridge.locate(moved)
-    assert len(fresh.layers) == 4
+    assert len(fresh.layers) == N_LAYERS
     assert bridge.session.state.slide.path == moved
     assert bridge.session.state.maps.path == run_path
     bridge.session.set_overlay(Overlay.PREDICTION)
@@ -312,7 +315,8 @@ def test_a_run_without_its_bundle_still_shows_what_logits_can_tell(
     before = len(notification_manager.records)
     layers = read_run(str(bridge.session.state.maps.path))
     assert "OOD cannot be shown" in messages(before)[0]
-    assert [data[1]["name"].split(" · ")[0] for data in layers[1:]] == ["Prediction", "Uncertainty"]
+    names = [data[1]["name"].split(" · ")[0] for data in layers[1:]]
+    assert names == ["Prediction", "Combined", "Uncertainty", "Flagged"]
 
 
 def test_what_is_no_slide_is_told_once(tmp_path: Path):

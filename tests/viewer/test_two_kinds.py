@@ -19,7 +19,8 @@ from napari_ood.viewer.plugin import read_run
 from .conftest import finish, needs_display
 from .test_bridge import overlays
 
-ALL = [Overlay.PREDICTION, Overlay.UNCERTAINTY, Overlay.APPEARANCE, Overlay.TISSUE, Overlay.OOD]
+ALL = list(Overlay)
+PLAIN = [overlay for overlay in Overlay if overlay not in KINDS]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_both_kinds_are_layers_below_ood_with_ranges_of_their_own(
     maps = run(bridge_of(viewer), two_kinds_bundle)
     found = overlays(viewer)
     assert list(found) == ALL
-    assert [x.visible for x in found.values()] == [False] * 4 + [True]
+    assert [x.visible for x in found.values()] == [False] * 5 + [True]
     assert found[Overlay.TISSUE].name == "OOD: tissue · half"
     assert maps.path is not None
     stored, reference = open_run(maps.path), two_kinds_bundle.require_reference()
@@ -117,7 +118,7 @@ def test_changing_between_bundles_with_and_without_the_two_kinds(
     run(bridge, two_kinds_bundle)
     bridge.session.set_overlay(Overlay.TISSUE)
     plain = run(bridge, tiny_bundle)
-    assert list(overlays(viewer)) == [Overlay.PREDICTION, Overlay.UNCERTAINTY, Overlay.OOD]
+    assert list(overlays(viewer)) == PLAIN
     assert bridge.session.state.overlay is Overlay.OOD and overlays(viewer)[Overlay.OOD].visible
     readout = plain.readout(*np.argwhere(plain.prediction)[0])
     assert readout is not None and not readout.kinds and not readout.foreign
@@ -134,7 +135,7 @@ def test_without_its_reference_only_scores_with_bounds_of_their_own_are_shown(
     scores = {**two_kinds_bundle.card.scores, "ood": "knn@layer1"}
     card = replace(two_kinds_bundle.card, scores=scores)
     bare = Maps(maps.grid, maps.mpp, card, None)
-    assert bare.overlays == (Overlay.PREDICTION, Overlay.UNCERTAINTY)
+    assert bare.overlays == (Overlay.PREDICTION, Overlay.COMBINED, Overlay.UNCERTAINTY)
     stored = open_run(maps.path)
     bare.fill_from(stored)
     np.testing.assert_array_equal(bare.scores[Overlay.UNCERTAINTY], stored.map("uncertainty"))

@@ -100,8 +100,8 @@ def test_run_fills_the_window(window: tuple[Any, Any], qtbot: Any) -> None:
     viewer, dock = window
     run_to_the_end(qtbot, dock)
     qtbot.wait(100)
-    assert [x.visible for x in viewer.layers] == [True, False, False, True]
-    maps, ood = dock.bridge.session.state.maps, viewer.layers[-1]
+    assert [x.visible for x in viewer.layers] == [True, False, False, False, True, True]
+    maps, ood = dock.bridge.session.state.maps, viewer.layers[-2]
     low, high = ood.contrast_limits
     color = ood.colormap.map((maps.scores[Overlay.OOD][3, 12] - low) / (high - low))[0]
     np.testing.assert_allclose(pixel(viewer, 3.5 * 32, 12.5 * 32), over_ink(color, 0.9), atol=6)
@@ -169,7 +169,7 @@ def test_a_run_goes_on_while_its_dock_is_closed(window: tuple[Any, Any], qtbot: 
     assert again.run.cancel_button.isEnabled()
     qtbot.waitUntil(lambda: not session.busy, timeout=60_000)
     assert again.results.isVisible()
-    assert len(viewer.layers) == 4
+    assert len(viewer.layers) == 6
     qtbot.wait(50)
     gc.collect()
     assert gone() is None or gone()._bridge is None

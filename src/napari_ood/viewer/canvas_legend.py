@@ -56,6 +56,7 @@ class CanvasLegend(QFrame):
         palette.setColor(QPalette.ColorRole.WindowText, TEXT)
         self.setPalette(palette)
         self.title = QLabel()
+        self.title.setStyleSheet("padding: 0")  # napari's theme indents labels
         self.bar = ColorBar()
         self.fades = ClassFades()
         self.flagged = FlaggedKey()
@@ -100,14 +101,9 @@ class CanvasLegend(QFrame):
         if maps is None or overlay is None or not shown:
             return
         scale = new.scales.get(overlay)
-        self.title.setText(
-            TITLES[overlay] if scale is None else f"{TITLES[overlay]} · {scale.score}"
-        )
-        self.title.setText(
-            self.fontMetrics().elidedText(
-                self.title.text(), Qt.TextElideMode.ElideRight, WIDTH_PX - 20
-            )
-        )
+        title = TITLES[overlay] if scale is None else f"{TITLES[overlay]} · {scale.score}"
+        elide = Qt.TextElideMode.ElideRight
+        self.title.setText(self.title.fontMetrics().elidedText(title, elide, WIDTH_PX - 24))
         flagging = new.flagging
         threshold = new.thresholds.get(flagging) if flagging is not None else None
         self.bar.setVisible(scale is not None)

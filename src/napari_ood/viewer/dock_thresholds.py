@@ -15,6 +15,7 @@ from napari_ood.scores.thresholds import Meaning, value_threshold
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.canvas_legend import show_legend
 from napari_ood.viewer.follower import follow
+from napari_ood.viewer.histogram import KEY
 from napari_ood.viewer.layers import TITLES
 from napari_ood.viewer.link import Link
 from napari_ood.viewer.maps import Overlay
@@ -51,6 +52,8 @@ class ThresholdsDock(QWidget):
         super().__init__()
         self._bridge: Bridge | None = bridge_of(napari_viewer)
         self.note = text_label()
+        self.key = text_label(KEY)
+        self.key.setToolTip("Bars show square roots of shares, so that a few tiles are seen, too.")
         self.cards = {overlay: ScoreCard(TITLES[overlay]) for overlay in ORDER}
         self.meaning = MeaningSection()
         self.outlined = QCheckBox("Outline flagged tiles")
@@ -71,6 +74,7 @@ class ThresholdsDock(QWidget):
         column.setContentsMargins(8, 4, 8, 8)
         column.setSpacing(12)
         column.addWidget(self.note)
+        column.addWidget(self.key)
         for card in self.cards.values():
             column.addWidget(card)
         for section in (self.meaning, self._shown_in, self.temperature):
@@ -178,7 +182,7 @@ class ThresholdsDock(QWidget):
                 card.show_scores(scored.names(), scale.score)
                 table = RAMPS[overlay].table()
                 card.show_figure(state.figures.get(overlay), scale, table, overlay is active)
-        for section in (self.meaning, self._shown_in, self.temperature):
+        for section in (self.key, self.meaning, self._shown_in, self.temperature):
             section.setVisible(ready)
         if scored is not None:
             self.temperature.show_temperature(scored.temperature, scored.card.temperature)

@@ -30,6 +30,11 @@ STEPS = 200
 INK = "#4f9fd8"
 """Bars of this run."""
 FAMILIAR_ALPHA = 70
+KEY = (
+    f'<span style="color:{INK}">■</span> this slide&nbsp;&nbsp; '
+    '<span style="color:#8a8d93">■</span> in-distribution tiles of the bundle'
+)
+"""What the bars are; heights are square roots of shares."""
 
 
 class Histogram(QWidget):
@@ -198,18 +203,18 @@ class Histogram(QWidget):
         painter.end()
 
     def _draw_bars(self, painter: QPainter, plot: QRectF, figure: Figure) -> None:
-        highest = max(
-            float(counts.max()) for counts in (figure.counts, figure.familiar) if counts is not None
-        )
-        scale = (plot.height() - 3) / highest if highest else 0.0
+        groups = [c for c in (figure.counts, figure.familiar) if c is not None]
+        # The outer bins hold all that lies beyond: they may rise above the plot.
+        highest = max(float(c[1:-1].max()) for c in groups) or max(float(c.max()) for c in groups)
+        scale = plot.height() - 3
         painter.setPen(Qt.PenStyle.NoPen)
         if figure.familiar is not None:
             behind = self.palette().windowText().color()
             behind.setAlpha(FAMILIAR_ALPHA)
-            painter.fillPath(_steps(plot, figure.familiar * scale), behind)
+            painter.fillPath(_steps(plot, _heights(figure.familiar, highest) * scale), behind)
         front = QColor(INK)
         front.setAlpha(200)
-        painter.fillPath(_steps(plot, figure.counts * scale), front)
+        painter.fillPath(_steps(plot, _heights(figure.counts, highest) * scale), front)
 
     def _draw_ramp(self, painter: QPainter, plot: QRectF) -> None:
         """The colours of the map below the bars, so that a place has its colour on the slide."""
@@ -244,6 +249,11 @@ class Histogram(QWidget):
             if all(start + width + 6 < low or start > high + 6 for low, high in taken):
                 taken.append((start, start + width))
                 painter.drawText(QPointF(start, baseline), text)
+
+
+def _heights(shares: NDArray[np.float64], highest: float) -> NDArray[np.float64]:
+    """Heights of bars, 0 to 1: square roots, or the few foreign tiles would not be seen."""
+    return np.sqrt(np.minimum(shares / highest, 1.0)) if highest else np.zeros_like(shares)
 
 
 def _steps(plot: QRectF, heights: NDArray[np.float64]) -> QPainterPath:

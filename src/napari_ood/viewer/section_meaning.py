@@ -32,11 +32,13 @@ class Choice:
 
 
 CHOICES = (
-    Choice(Meaning.KEEP, "Keep in-distribution tiles", DEFAULT_KEEP),
-    Choice(Meaning.RISK, "Errors among kept tiles", 0.05),
-    Choice(Meaning.COVERAGE, "Keep tiles of this slide", 0.9),
+    Choice(Meaning.KEEP, "Keep in-distribution", DEFAULT_KEEP),
+    Choice(Meaning.RISK, "Errors among kept", 0.05),
+    Choice(Meaning.COVERAGE, "Keep of this slide", 0.9),
     Choice(Meaning.VALUE, "Plain value", None),
 )
+SPIN_BOX_PX = 118
+"""Room for ``100.0 %`` between the two buttons that napari's theme gives a spin box."""
 NO_CURVE = "No curve of errors: the bundle has no labelled held-out tiles at hand."
 
 
@@ -170,6 +172,7 @@ def _spin_box(low: float, high: float, decimals: int, suffix: str) -> QDoubleSpi
     box.setRange(low, high)
     box.setDecimals(decimals)
     box.setSuffix(suffix)
+    box.setMinimumWidth(SPIN_BOX_PX)
     # While a number is being typed it is not meant yet.
     box.setKeyboardTracking(False)
     return box
