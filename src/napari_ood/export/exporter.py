@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_ood.errors import ExportError, SlideError
+from napari_ood.errors import ExportError
 from napari_ood.export.files import Listener, Step, new_file, watched
 from napari_ood.export.results import Results, default_thresholds, qupath_origin
 
@@ -73,6 +72,7 @@ def export_run(
         default_thresholds(scored) if thresholds is None else dict(thresholds),
         read_verdicts(scored, review),
         origin,
+        None if review is None else Path(review),
     )
     written: list[Path] = []
     for name in chosen:
@@ -170,40 +170,17 @@ def _ome_tiff(results: Results, out: Path, step: Step, slide: Slide | None) -> l
 
 def _report(results: Results, out: Path, step: Step, slide: Slide | None) -> list[Path]:
     from napari_ood.export.report import write_report
-    from napari_ood.passport import make_passport
 
-    with _opened(results, slide) as found:
-        passport = found and make_passport(found, results.scored.bundle, results.scored.run)
-        step(0, 1)
-        return list(
-            write_report(
-                results.scored,
-                out,
-                results.thresholds,
-                found,
-                passport,
-                results.verdicts,
-                pdf=True,
-            )
+    return list(
+        write_report(
+            results.scored,
+            out,
+            results.thresholds,
+            slide,
+            verdicts=results.verdicts,
+            review=results.review,
         )
-
-
-@contextmanager
-def _opened(results: Results, slide: Slide | None) -> Iterator[Slide | None]:
-    """The slide that was given, else where the run found it; None if that is gone or another."""
-    if slide is not None:
-        yield slide
-        return
-    from napari_ood.slides import open_slide
-
-    record = results.scored.run.provenance["slide"]
-    with ExitStack() as stack:
-        try:
-            found = stack.enter_context(open_slide(record["path"], mpp=results.mpp))
-            _check_slide(results.scored, found)
-        except (SlideError, ExportError, OSError):
-            found = None
-        yield found
+    )
 
 
 _WRITERS = {

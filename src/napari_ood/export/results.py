@@ -35,14 +35,14 @@ class Results:
     thresholds : role → Threshold; roles without one have no flagged tiles and no regions
     verdicts : reviewer → verdicts
     origin : y, x in level-0 pixels of the point that QuPath counts from
-    notes : what the user should know, e.g. roles that could not be computed
+    review : folder of the review; None for the one beside the run
     """
 
     scored: ScoredRun
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     verdicts: Mapping[str, tuple[Verdict, ...]] = field(default_factory=dict)
     origin: Origin = (0, 0)
-    notes: tuple[str, ...] = ()
+    review: Path | None = None
 
     @property
     def name(self) -> str:
