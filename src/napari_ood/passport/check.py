@@ -30,6 +30,13 @@ _WORDS = {
     Light.RED: "does not fit",
     Light.GREY: "not known",
 }
+
+
+def percent(share: float, decimals: int = 0) -> str:
+    """A share as people write it: ``12 %``."""
+    return f"{100 * share:.{decimals}f} %"
+
+
 _WORST_FIRST = (Light.RED, Light.YELLOW, Light.GREEN)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_ood.passport.check import Check, Light
+from napari_ood.passport.check import Check, Light, percent
 from napari_ood.slides.appearance import STATISTICS
 
 if TYPE_CHECKING:
@@ -86,11 +86,11 @@ def check_stain(sample: TileSample, reference: Floats | None, card: Card | None)
     numbers = {f"shift_{name}": shift for name, shift in shifts.items()} | _medians(sample)
     light = _graded(far, STAIN_YELLOW, STAIN_RED)
     if light is Light.GREEN:
-        words = f"Colours of {sample.words} lie where those of the training tiles do."
+        words = f"The {sample.words} have the colours of the training tiles."
         return Check(key, title, light, value, words, numbers)
     words = (
-        f"The median {STAIN[worst]} of {sample.words} lies {far:.1f} spreads {direction} that of "
-        "the training tiles: another stain, laboratory or scanner. "
+        f"The median {STAIN[worst]} of the {sample.words} lies {far:.1f} spreads {direction} that "
+        "of the training tiles: another stain, laboratory or scanner. "
     )
     words += "Look at the appearance map first." if light is Light.YELLOW else _DISTRUST
     return Check(key, title, light, value, words, numbers)
@@ -108,12 +108,12 @@ def check_focus(sample: TileSample, reference: Floats | None) -> Check:
     share = float(blurred(sample, blur_limit(sample, reference))[seen].mean())
     sharpness = float(np.median(sample.column("sharpness")[seen]))
     numbers: dict[str, float | str] = {"share_blurred": share, "median_sharpness": sharpness}
-    value = f"{share:.0%} of tiles blurred"
+    value = f"{percent(share)} of tiles blurred"
     light = _graded(share, BLUR_YELLOW, BLUR_RED)
     if light is not Light.GREEN:
         words = (
-            f"{share:.0%} of {sample.words} are less sharp than nearly all training tiles or than "
-            "the rest of the slide. Look at them; have the slide scanned again if it matters there."
+            f"Of {sample.words}, {percent(share)} are less sharp than nearly all training tiles or "
+            "than the rest of the slide. Look at them; scan the slide again if it matters there."
         )
         return Check(key, title, light, value, words, numbers)
     if reference is None:
@@ -122,7 +122,7 @@ def check_focus(sample: TileSample, reference: Floats | None) -> Check:
             return Check(key, title, Light.GREY, "not compared", words, numbers)
         words = "Sharpness is even over the slide. Blur of the whole slide would not show here."
         return Check(key, title, Light.GREEN, value, words, numbers)
-    words = f"Looked at {sample.words}; 1 % would be usual."
+    words = f"Among {sample.words}; about 1 % is usual."
     return Check(key, title, light, value, words, numbers)
 
 
@@ -133,13 +133,13 @@ def check_pen(sample: TileSample) -> Check:
         return Check(key, title, Light.GREY, "not known", "There is no tissue to look at.")
     share = float(inked(sample).mean())
     numbers = {"share_inked": share}
-    value = f"{share:.1%} of tiles"
+    value = f"{percent(share, 1)} of tiles"
     light = _graded(share, INK_YELLOW, INK_RED)
     if light is Light.GREEN:
-        return Check(key, title, light, value, f"Looked at {sample.words}.", numbers)
+        return Check(key, title, light, value, f"Among {sample.words}.", numbers)
     words = (
-        f"{share:.1%} of {sample.words} have the colour of ink, green, blue, black or red. "
-        "Leave these regions out."
+        f"Of {sample.words}, {percent(share, 1)} have the colour of ink: green, blue, black or "
+        "red. Leave these regions out."
     )
     return Check(key, title, light, value, words, numbers)
 
@@ -152,13 +152,13 @@ def check_fold(sample: TileSample) -> Check:
         return Check(key, title, Light.GREY, "not known", words)
     share = float(folded(sample, fold_limit(sample)).mean())
     numbers = {"share_folded": share}
-    value = f"{share:.1%} of tiles"
+    value = f"{percent(share, 1)} of tiles"
     light = _graded(share, FOLD_YELLOW, FOLD_RED)
     if light is Light.GREEN:
-        return Check(key, title, light, value, f"Looked at {sample.words}.", numbers)
+        return Check(key, title, light, value, f"Among {sample.words}.", numbers)
     words = (
-        f"{share:.1%} of {sample.words} are far darker and more saturated than the rest: folds, "
-        "thick tissue or pigment. Look at them before you believe what is said there."
+        f"Of {sample.words}, {percent(share, 1)} are far darker and more saturated than the rest: "
+        "folds, thick tissue or pigment. Look at them before you believe what is said there."
     )
     return Check(key, title, light, value, words, numbers)
 

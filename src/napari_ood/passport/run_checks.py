@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_ood.errors import BundleError, RunError
-from napari_ood.passport.check import Check, Light
+from napari_ood.passport.check import Check, Light, percent
 
 if TYPE_CHECKING:
     from napari_ood.inference import Run
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 KEEP = 0.95
 FOREIGN_YELLOW, FOREIGN_RED = 0.15, 0.40
 """Share of tiles beyond the 95th percentile of in-distribution tiles; 5 % would be usual."""
-_ROLES = (("appearance", "Foreign in appearance"), ("tissue_foreign", "Foreign in tissue"))
+_ROLES = (("appearance", "Foreign appearance"), ("tissue_foreign", "Foreign tissue"))
 _SCORES = {"appearance": "appearance", "tissue_foreign": "tissue"}
 
 
@@ -43,7 +43,7 @@ def check_foreign(run: Run, bundle: Bundle | None) -> tuple[Check, ...]:
     if not run.n_tiles:
         return ()
     roles = [(key, title) for key, title in _ROLES if _SCORES[key] in run.card.scores]
-    roles = roles or [("ood", "Foreign")]
+    roles = roles or [("ood", "Foreign tiles")]
     return tuple(_foreign(run, bundle, key, title) for key, title in roles)
 
 
@@ -60,15 +60,17 @@ def _foreign(run: Run, bundle: Bundle | None, key: str, title: str) -> Check:
     known = values[~np.isnan(values)]
     share = float((known > threshold).mean()) if len(known) else 0.0
     numbers: dict[str, float | str] = {"share": share, "score": score, "threshold": threshold}
-    value = f"{share:.0%} of tiles"
+    value = f"{percent(share)} of tiles"
     usual = f"beyond 95 % of in-distribution tiles ({score}); 5 % would be usual"
     if share >= FOREIGN_RED:
-        words = f"Much of this slide is foreign to the bundle: {share:.0%} of tiles lie {usual}."
+        words = (
+            f"Much of this slide is foreign to the bundle: {percent(share)} of tiles lie {usual}."
+        )
         return Check(key, title, Light.RED, value, words + _ADVICE, numbers)
     if share >= FOREIGN_YELLOW:
-        words = f"{share:.0%} lie {usual}. Review these regions."
+        words = f"{percent(share)} lie {usual}. Review these regions."
         return Check(key, title, Light.YELLOW, value, words, numbers)
-    return Check(key, title, Light.GREEN, value, f"{share:.0%} lie {usual}.", numbers)
+    return Check(key, title, Light.GREEN, value, f"{percent(share)} lie {usual}.", numbers)
 
 
 def _sentence(error: Exception) -> str:

@@ -64,8 +64,8 @@ class TileSample:
         if self.whole_image:
             return "the image"
         if len(self) == self.n_tissue:
-            return f"all {len(self):,} tissue tiles"
-        return f"{len(self):,} of {self.n_tissue:,} tissue tiles"
+            return f"{len(self):,} tissue tiles looked at (all there are)"
+        return f"{len(self):,} tissue tiles looked at (of {self.n_tissue:,})"
 
 
 def sample_tiles(
