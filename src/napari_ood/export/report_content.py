@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_ood.analysis.summary import Summary, summarise
 from napari_ood.export.report_regions import N_REGIONS, RegionCard, region_cards
+from napari_ood.passport.check import percent
 
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
@@ -60,7 +61,9 @@ class Deferral:
         if self.summary.expected_risk is None:
             return "not known: no held-out tiles"
         risk = self.summary.expected_risk
-        return f"{risk:.1%} of {self.summary.n_held_out_kept:,} held-out tiles that it keeps"
+        return (
+            f"{percent(risk, 1)} of {self.summary.n_held_out_kept:,} held-out tiles that it keeps"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +205,7 @@ def _agreement_rows(results: Results, regions: Sequence[Any], role: str | None) 
         rate = error_rate(given, results.scored, threshold.score, (threshold.value,))[0].flagged
         if rate.value is not None and rate.interval is not None:
             low, high = rate.interval
-            told = f"{rate.k} of {rate.n} ({rate.value:.0%}; 95 % interval {low:.0%} to {high:.0%})"
+            told = f"{rate.k} of {rate.n} (95 % interval {percent(low)} to {percent(high)})"
             rows.append(Row("Wrong class among flagged regions that were judged", told))
     return tuple(rows)
 

@@ -12,6 +12,7 @@ from napari_ood.errors import SlideError
 from napari_ood.evaluation.figures import STYLE
 from napari_ood.export.report_content import TITLES
 from napari_ood.export.report_regions import read_field
+from napari_ood.passport.check import percent
 from napari_ood.scores import score_bounds
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def draw_histogram(axes: Axes, results: Results, role: str, threshold: Threshold
     if log:
         axes.set_xscale("log")
     for data, color, label in (
-        (familiar, FAMILIAR, f"in distribution ({len(familiar):,} held-out tiles)"),
+        (familiar, FAMILIAR, f"in distribution ({len(familiar):,} tiles)"),
         (values, SLIDE, f"this slide ({len(values):,} tiles)"),
     ):
         if len(data):
@@ -236,7 +237,9 @@ def draw_histogram(axes: Axes, results: Results, role: str, threshold: Threshold
     axes.set(title=TITLES.get(role, role), xlabel=f"{name}   (more is worse →)", yticks=[])
     axes.set_ylim(bottom=0)
     axes.spines["left"].set_visible(False)
-    axes.legend(loc="upper right")
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(-0.02, -0.3), ncols=3, fontsize=7, columnspacing=1
+    )
 
 
 def _edges(values: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.float64], bool]:
@@ -252,7 +255,7 @@ def _edges(values: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.fl
 
 def draw_risk(axes: Axes, results: Results, role: str, threshold: Threshold) -> bool:
     """Risk against coverage on held-out tiles with the operating point; False without them."""
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     curve = results.scored.risk_curve(threshold.score)
     if curve is None:
@@ -263,7 +266,7 @@ def draw_risk(axes: Axes, results: Results, role: str, threshold: Threshold) -> 
     if point is not None and point.risk is not None:
         axes.plot([point.coverage], [point.risk], "o", color=LIMIT, ms=7, zorder=4)
         axes.annotate(
-            f"threshold: {point.risk:.1%} errors\namong the {point.coverage:.0%} it keeps",
+            f"{percent(point.risk, 1)} errors\namong the {percent(point.coverage)} kept",
             (point.coverage, point.risk),
             xytext=(-8, 14),
             textcoords="offset points",
@@ -278,8 +281,9 @@ def draw_risk(axes: Axes, results: Results, role: str, threshold: Threshold) -> 
         xlabel="held-out tiles kept, least suspicious first",
         ylabel="wrong among kept",
     )
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1, symbol=" %"))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
     return True
 
 

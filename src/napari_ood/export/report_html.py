@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from napari_ood.export.report_content import Content
     from napari_ood.export.report_figures import Overview
-    from napari_ood.export.report_regions import RegionCard
     from napari_ood.export.results import Results
 
 TEMPLATE = "report.html.j2"
@@ -48,7 +47,6 @@ def render_html(content: Content, results: Results, overview: Overview) -> str:
         histograms=list(_histograms(results)),
         risks=list(_risks(results)),
         regions=[(card, _jpeg(card.picture)) for card in content.regions],
-        frame=_frame,
         questions=QUESTIONS,
         disclaimer=NOT_FOR_DIAGNOSIS,
     )
@@ -94,7 +92,7 @@ def _chart(draw: Callable[..., Any], *arguments: Any) -> str:
     from matplotlib import rc_context
 
     with rc_context(REPORT_STYLE):
-        figure = new_figure(5.4, 2.9)
+        figure = new_figure(5.4, 3.0)
         axes: Axes = figure.subplots()
         draw(axes, *arguments)
         buffer = io.BytesIO()
@@ -112,12 +110,3 @@ def _jpeg(pixels: NDArray[np.uint8] | None) -> str | None:
 
 def _data_uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _frame(card: RegionCard) -> str:
-    """CSS of the frame, cut to the picture."""
-    y, x, h, w = card.frame
-    top, left = max(y, 0.0), max(x, 0.0)
-    bottom, right = min(y + h, 1.0), min(x + w, 1.0)
-    sides = {"top": top, "left": left, "height": bottom - top, "width": right - left}
-    return ";".join(f"{name}:{100 * value:.2f}%" for name, value in sides.items())

@@ -26,6 +26,7 @@ from napari_ood.export.report_page import (
     wrapped,
 )
 from napari_ood.passport import Light
+from napari_ood.passport.check import percent
 
 if TYPE_CHECKING:
     from napari_ood.export.report_content import Content, Row
@@ -41,7 +42,7 @@ LAMPS = {
 }
 GUTTER = 6.0
 PANEL_MM = (INNER - GUTTER) / 2
-TALLEST_PANEL_MM = 100.0
+TALLEST_PANEL_MM = 80.0
 REGION_COLUMNS = 3
 REGION_MM = (INNER - GUTTER * (REGION_COLUMNS - 1)) / REGION_COLUMNS
 
@@ -83,7 +84,7 @@ def _overview(pages: Pages, content: Content, results: Results, overview: Overvi
         pages.paragraph("There is nothing to show: no tile was judged.")
         return
     for start in range(0, len(panels), 2):
-        with pages.block(height + 17):
+        with pages.block(height + 15):
             for i, panel in enumerate(panels[start : start + 2]):
                 axes = pages.axes(i * (PANEL_MM + GUTTER), 6, width, height)
                 draw_overview(axes, results, overview, panel)
@@ -93,7 +94,7 @@ def _overview(pages: Pages, content: Content, results: Results, overview: Overvi
         (
             name,
             f"{n:,}",
-            f"{share:.1%}",
+            percent(share, 1),
             *(f"{d.summary.per_class[k].n_flagged:,}" for d in content.deferrals),
         )
         for k, (name, _, n, share) in enumerate(content.classes)
@@ -146,10 +147,10 @@ def _thresholds(pages: Pages, content: Content, results: Results) -> None:
     if content.whole_image or not results.scored.run.n_tiles:
         return
     for d in content.deferrals:
-        with pages.block(58):
+        with pages.block(64):
             draw_histogram(pages.axes(0, 8, PANEL_MM, 38), results, d.role, d.threshold)
             if results.scored.risk_curve(d.threshold.score) is not None:
-                right = pages.axes(PANEL_MM + GUTTER + 11, 8, PANEL_MM - 11, 38)
+                right = pages.axes(PANEL_MM + GUTTER + 13, 8, PANEL_MM - 13, 38)
                 draw_risk(right, results, d.role, d.threshold)
 
 
@@ -161,8 +162,8 @@ def _regions(pages: Pages, content: Content) -> None:
         return
     pages.paragraph(
         f"{len(content.regions)} of {content.n_regions:,} regions above the threshold of "
-        f"“{content.regions_of}”, chosen so that they differ. The frame is the region. “May be” is "
-        "a hint from simple rules on colour and sharpness, not a finding."
+        f"“{content.regions_of}”, chosen so that they differ. The outline is the region. “May "
+        "be” is a hint from simple rules on colour and sharpness, not a finding."
     )
     for start in range(0, len(content.regions), REGION_COLUMNS):
         _region_row(pages, content.regions[start : start + REGION_COLUMNS])
@@ -183,22 +184,17 @@ def _region_row(pages: Pages, cards: Sequence[RegionCard]) -> None:
 
 
 def _picture(pages: Pages, card: RegionCard, left: float) -> None:
-    from matplotlib.patches import Rectangle
-
     axes = pages.axes(left, 0, REGION_MM, REGION_MM)
     assert card.picture is not None
-    axes.imshow(card.picture, extent=(0, 1, 1, 0), aspect="auto")
-    axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
-    y, x, h, w = card.frame
-    for color, line in (("white", 2.4), ("black", 1.2)):
-        axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=color, lw=line))
+    axes.imshow(card.picture, aspect="auto", interpolation="antialiased")
+    axes.set(xticks=[], yticks=[])
 
 
 def _region_lines(card: RegionCard) -> list[str]:
     region = card.region
     told = [
         f"{card.rank} · {card.size}",
-        f"Model: {region.label} ({region.label_share:.0%} of its tiles); "
+        f"Model: {region.label} ({percent(region.label_share)} of its tiles); "
         f"highest score {region.peak:.4g}",
     ]
     if card.causes:

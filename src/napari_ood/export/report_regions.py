@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from napari_ood.analysis.regions import rank_regions
 from napari_ood.errors import SlideError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_ood.export.results import Results
     from napari_ood.review.verdicts import Verdict
     from napari_ood.slides import Slide
+    from napari_ood.slides.grid import TileGrid
 
 RGB = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -41,9 +42,8 @@ class RegionCard:
 
     Attributes
     ----------
-    picture : (PICTURE_PX, PICTURE_PX, 3) uint8, None without the slide
+    picture : (PICTURE_PX, PICTURE_PX, 3) uint8 with the region's outline, None without the slide
     field : y, x, h, w in level-0 px that the picture shows
-    frame : y, x, h, w of the region within the picture, as shares of its sides
     causes : what a rule makes of its pixels; a hint
     verdicts : (reviewer, what they said, comment)
     """
@@ -52,7 +52,6 @@ class RegionCard:
     region: Region
     picture: RGB | None
     field: Box
-    frame: Box
     scale_um: float | None
     causes: tuple[str, ...]
     verdicts: tuple[tuple[str, str, str], ...]
@@ -84,14 +83,14 @@ def region_cards(
     for rank, region in enumerate(chosen, start=1):
         field = _field(region, scored.run.grid.tile_size)
         picture = _picture(slide, field)
-        y, x, h, w = region.box
+        if picture is not None:
+            picture = _outlined(picture, field, region, scored.run.grid)
         cards.append(
             RegionCard(
                 rank,
                 region,
                 picture,
                 field,
-                ((y - field[0]) / field[2], (x - field[1]) / field[3], h / field[2], w / field[3]),
                 None if mpp is None else field[3] * mpp[1],
                 looks.causes(region),
                 said.get(region.key, ()),
@@ -143,6 +142,25 @@ def _picture(slide: Slide | None, field: Box) -> RGB | None:
         return None
 
 
+def _outlined(picture: RGB, field: Box, region: Region, grid: TileGrid) -> RGB:
+    """Draw the edges between the region's tiles and others, black on white."""
+    first = region.cells.min(axis=0)
+    mask = np.zeros(region.cells.max(axis=0) - first + 3, bool)
+    mask[tuple((region.cells - first + 1).T)] = True
+    corner = np.array(grid.region[:2]) + first * grid.pitch - field[:2]
+    scale = PICTURE_PX / np.array(field[2:])
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    edges = [(r, c, r, c + 1) for r, c in np.argwhere(mask[1:, 1:-1] != mask[:-1, 1:-1])]
+    edges += [(r, c, r + 1, c) for r, c in np.argwhere(mask[1:-1, 1:] != mask[1:-1, :-1])]
+    ends = np.array(edges, float).reshape(-1, 2, 2) * grid.pitch + corner
+    lines = (ends * scale)[..., ::-1].reshape(-1, 4).round().astype(int).tolist()
+    for color, width in (("white", 5), ("black", 2)):
+        for line in lines:
+            draw.line(line, fill=color, width=width)
+    return np.asarray(image)
+
+
 def read_field(slide: Slide, field: Box, size: tuple[int, int]) -> RGB:
     """Read level-0 box ``field`` (y, x, h, w) as a picture of ``size`` (h, w).
 
@@ -164,7 +182,7 @@ class _Looks:
     """What tiles of a slide look like, beside a sample of all of it, which is read on first use."""
 
     def __init__(self, results: Results, slide: Slide | None) -> None:
-        self._grid, self._slide = results.scored.run.grid, slide
+        self._scored, self._slide = results.scored, slide
         self._bundle = results.scored.bundle
         reference = results.scored.reference
         self._reference = None if reference is None else getattr(reference, "statistics", None)
@@ -183,10 +201,10 @@ class _Looks:
             return ()
 
     def _statistics(self, slide: Slide, region: Region) -> NDArray[np.float32]:
-        grid = self._grid
+        grid = self._scored.run.grid
         view = SlideView(slide, grid.step, (grid.region[0], grid.region[1]))
-        spread = np.linspace(0, region.n_tiles - 1, min(TILES_FOR_CAUSE, region.n_tiles))
-        cells = region.cells[np.unique(spread.astype(np.int64))]
+        scores = self._scored.score(region.score)[region.tiles]
+        cells = region.cells[np.argsort(-scores, kind="stable")[:TILES_FOR_CAUSE]]
         tiles = [
             view.read(row * grid.stride, col * grid.stride, grid.tile, grid.tile)
             for row, col in cells.tolist()
