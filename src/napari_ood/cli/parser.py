@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_open(commands)
     _add_export(commands)
+    _add_diff(commands)
     add_evaluate(commands)
     add_compare(commands)
     _add_models(commands)
@@ -133,6 +134,35 @@ def _add_export(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     export.add_argument(
         "--json", metavar="FILE", type=Path, help="what was written, as JSON; - is stdout"
+    )
+
+
+def _add_diff(commands: argparse._SubParsersAction[Parser]) -> None:
+    diff = add_command(
+        commands, "diff", "difference:diff", "compare two runs of one slide, tile by tile"
+    )
+    diff.add_argument("run_a", metavar="RUN_A", type=Path)
+    diff.add_argument("run_b", metavar="RUN_B", type=Path)
+    diff.add_argument(
+        "--score",
+        metavar="NAME",
+        default="ood",
+        help="uncertainty, ood, appearance, tissue, or a score's name (default: %(default)s)",
+    )
+    diff.add_argument(
+        "--by",
+        choices=("score", "class"),
+        default="score",
+        help="list regions where the score differs, or the predicted class (default: %(default)s)",
+    )
+    diff.add_argument(
+        "--copies",
+        action="store_true",
+        help="the runs are of two files of one size: the slide and, say, a stain-normalised copy",
+    )
+    diff.add_argument("--out", metavar="CSV", type=Path, help="write one row per pair of tiles")
+    diff.add_argument(
+        "--json", metavar="FILE", type=Path, help="write everything but the tiles; - for stdout"
     )
 
 

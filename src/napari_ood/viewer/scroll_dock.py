@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_ood.viewer.bridge import Bridge, bridge_of
+from napari_ood.viewer.docking import join_tabs
 from napari_ood.viewer.link import Link
 
 if TYPE_CHECKING:
@@ -16,6 +18,22 @@ if TYPE_CHECKING:
     from napari_ood.viewer.state import State
 
 WIDTH_PX = 330
+
+
+class _Content(QWidget):
+    """As tall as its wrapped texts need: Qt would rather cut them off than scroll."""
+
+    def event(self, event: QEvent | None) -> bool:
+        handled = bool(super().event(event))
+        layout = self.layout()
+        if layout is not None and event is not None and event.type() in _RESHAPED:
+            height = layout.totalHeightForWidth(self.width())
+            if height != self.minimumHeight():
+                self.setMinimumHeight(max(height, 0))
+        return handled
+
+
+_RESHAPED = (QEvent.Type.Resize, QEvent.Type.LayoutRequest)
 
 
 class ScrollDock(QWidget):
@@ -28,7 +46,8 @@ class ScrollDock(QWidget):
         super().__init__()
         self._bridge: Bridge | None = bridge_of(napari_viewer)
         self._link: Link | None = None
-        content = QWidget()
+        self._placed = False
+        content = _Content()
         self.column = QVBoxLayout(content)
         self.column.setContentsMargins(8, 4, 8, 8)
         self.column.setSpacing(14)
@@ -57,6 +76,16 @@ class ScrollDock(QWidget):
     def show_state(self, new: State, old: State | None) -> None:
         """Redraw what differs between two snapshots; everything when ``old`` is None."""
         raise NotImplementedError
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Find a place among the plugin's docks, the first time."""
+        super().showEvent(event)
+        if not self._placed:
+            self._placed = True
+            QTimer.singleShot(0, self._join_tabs)
+
+    def _join_tabs(self) -> None:
+        join_tabs(self)
 
     def event(self, event: QEvent | None) -> bool:
         """Unbind when napari takes the widget out of its dock: no close event ever comes."""
