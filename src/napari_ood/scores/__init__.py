@@ -1,5 +1,6 @@
 """Scores: pure maths on arrays, Run → one float per tile, higher = worse."""
 
+from napari_ood.scores.conformal import Conformal, fit_conformal
 from napari_ood.scores.detector import Bank, Detector, HeadSample, row_chunks
 from napari_ood.scores.distance import (
     NUISANCE_WEIGHT,
@@ -42,6 +43,7 @@ __all__ = [
     "NEED_CHANGED_TILES",
     "NUISANCE_WEIGHT",
     "Bank",
+    "Conformal",
     "Detector",
     "HeadSample",
     "InvariantNeighbours",
@@ -58,6 +60,7 @@ __all__ = [
     "disagreement",
     "energy",
     "entropy",
+    "fit_conformal",
     "fit_invariant",
     "invariant_whitening",
     "keep_threshold",
