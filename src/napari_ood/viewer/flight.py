@@ -56,10 +56,12 @@ def view_of(box: Box, mpp: Pair | None, canvas: tuple[int, int], least: float) -
 
 def between(start: View, goal: View, share: float) -> View:
     """A view on the way: slow at both ends, zooming by equal factors in equal times."""
-    eased = 1.0 if share >= 1 else share * share * (3 - 2 * share)
-    zoom = math.exp(math.log(start.zoom) + eased * math.log(goal.zoom / start.zoom))
+    if share >= 1:
+        return goal
+    eased = share * share * (3 - 2 * share)
+    zoom = start.zoom * (goal.zoom / start.zoom) ** eased
     y, x = (a + eased * (b - a) for a, b in zip(start.centre, goal.centre, strict=True))
-    return View((y, x), zoom if eased < 1 else goal.zoom)
+    return View((y, x), zoom)
 
 
 class Flight:

@@ -201,7 +201,8 @@ class RegionDelegate(QStyledItemDelegate):
         self, painter: QPainter, option: QStyleOptionViewItem, index: Index
     ) -> None:
         own = QStyleOptionViewItem(option)
-        self.initStyleOption(own, QModelIndex(index))
+        assert isinstance(index, QModelIndex)
+        self.initStyleOption(own, index)
         own.text = ""
         style = option.widget.style() if option.widget is not None else QApplication.style()
         assert style is not None

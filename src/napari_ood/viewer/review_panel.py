@@ -23,6 +23,7 @@ from napari_ood.viewer import review_keys as keys
 from napari_ood.viewer.widgets import text_label
 
 if TYPE_CHECKING:
+    from napari_ood.review.verdicts import Verdict
     from napari_ood.viewer.review_queue import QueueState
 
 HIDE, SHOW = "Hide overlay", "Show overlay"
@@ -162,10 +163,12 @@ class VerdictPanel(QWidget):
             widget.setEnabled(region is not None)
         said = f": {region.label}" if region is not None else ""
         self.agree.setText(_title(f"Model is right{said}", keys.AGREE))
-        self._show_verdict(verdict and (verdict.kind, verdict.label, verdict.artefact))
+        self._show_verdict(verdict)
 
-    def _show_verdict(self, given: tuple[Kind, str | None, Artefact | None] | None) -> None:
-        kind, label, artefact = given or (None, None, None)
+    def _show_verdict(self, given: Verdict | None) -> None:
+        kind, label, artefact = None, None, None
+        if given is not None:
+            kind, label, artefact = given.kind, given.label, given.artefact
         self.agree.setChecked(kind is Kind.AGREE)
         self.unknown.setChecked(kind is Kind.UNKNOWN_TISSUE)
         self.skip.setChecked(kind is Kind.SKIP)

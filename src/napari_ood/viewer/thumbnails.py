@@ -66,7 +66,9 @@ def read_field(slide: Slide, field: Box, px: int = THUMBNAIL_PX) -> RGB:
     dy, dx = slide.downsamples[level]
     window = (round(y / dy), round(x / dx), max(1, round(side / dy)), max(1, round(side / dx)))
     image = Image.fromarray(slide.read(level, *window))
-    return np.asarray(image.resize((px, px), Image.Resampling.BOX if wanted > 1 else Image.NEAREST))
+    return np.asarray(
+        image.resize((px, px), Image.Resampling.BOX if wanted > 1 else Image.Resampling.NEAREST)
+    )
 
 
 class Thumbnails:
@@ -118,6 +120,7 @@ class Thumbnails:
         with self._lock:
             self._closed = True
             self._waiting.clear()
+            self._new.clear()
 
     def _start(self) -> None:
         if self._thread is None and not self._closed:
@@ -143,6 +146,8 @@ class Thumbnails:
 
     def _keep(self, key: str, thumbnail: Thumbnail) -> None:
         with self._lock:
+            if self._closed:
+                return
             self._kept[key] = thumbnail
             self._new.append(key)
             while len(self._kept) > MAX_KEPT:
