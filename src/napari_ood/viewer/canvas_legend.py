@@ -34,7 +34,8 @@ BACKGROUND = QColor(20, 20, 24, 205)
 TEXT = QColor("#f2f2f2")
 FADE_PX = 84
 MAX_CLASSES = 8
-CHANGES = ("results", "slide", "overlay", "scales", "thresholds", "outlined", "legend")
+COLORS = ("results", "slide", "overlay", "scales", "legend")
+"""Fields of the state on which more depends than the threshold's place."""
 
 
 class CanvasLegend(QFrame):
@@ -93,29 +94,35 @@ class CanvasLegend(QFrame):
 
     def show_state(self, new: State, old: State | None) -> None:
         """Redraw what differs."""
-        if old is not None and not new.differs(old, *CHANGES):
-            return
-        maps, overlay = new.maps, new.overlay
+        if old is None or new.differs(old, *COLORS):
+            self._show_colors(new)
+            self._show_threshold(new)
+        elif new.differs(old, "thresholds", "outlined"):
+            self._show_threshold(new)
+
+    def _show_colors(self, state: State) -> None:
+        maps, overlay = state.maps, state.overlay
         shown = maps is not None and overlay is not None and not maps.whole_image
-        self.setVisible(shown and new.legend)
+        self.setVisible(shown and state.legend)
         if maps is None or overlay is None or not shown:
             return
-        scale = new.scales.get(overlay)
+        scale = state.scales.get(overlay)
         title = TITLES[overlay] if scale is None else f"{TITLES[overlay]} · {scale.score}"
         elide = Qt.TextElideMode.ElideRight
         self.title.setText(self.title.fontMetrics().elidedText(title, elide, WIDTH_PX - 24))
-        flagging = new.flagging
-        threshold = new.thresholds.get(flagging) if flagging is not None else None
         self.bar.setVisible(scale is not None)
         if scale is not None:
-            value = None if threshold is None else threshold.value
-            table = RAMPS[overlay].table()
-            self.bar.set_scale(table, scale.low, scale.high, value, WORDS[overlay])
+            self.bar.set_scale(RAMPS[overlay].table(), scale.low, scale.high, WORDS[overlay])
         by_class = overlay in (Overlay.COMBINED, Overlay.PREDICTION)
         self.fades.setVisible(by_class)
         if by_class:
             self.fades.show_classes(maps.classes, maps.colors, overlay is Overlay.COMBINED)
-        self.flagged.setVisible(threshold is not None and new.outlined)
+
+    def _show_threshold(self, state: State) -> None:
+        flagging = state.flagging
+        threshold = state.thresholds.get(flagging) if flagging is not None else None
+        self.bar.set_threshold(None if threshold is None else threshold.value)
+        self.flagged.setVisible(threshold is not None and state.outlined)
         if threshold is not None and flagging is not None:
             self.flagged.show_threshold(TITLES[flagging], threshold)
         self._place()

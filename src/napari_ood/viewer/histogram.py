@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import (
     QColor,
     QFocusEvent,
@@ -15,6 +15,7 @@ from qtpy.QtGui import (
     QPainterPath,
     QPaintEvent,
     QPen,
+    QPixmap,
 )
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
@@ -56,6 +57,7 @@ class Histogram(QWidget):
         self._figure: Figure | None = None
         self._ramp = QImage()
         self._bar = (0.0, 1.0)
+        self._picture: QPixmap | None = None
         self._threshold: float | None = None
         self._active = False
         self._dragging = False
@@ -74,6 +76,7 @@ class Histogram(QWidget):
     ) -> None:
         """Show a figure; ``table`` [n, 4] are the colours from ``bar[0]`` to ``bar[1]``."""
         self._figure, self._ramp, self._bar = figure, bar_image(table), bar
+        self._picture = None
         self.update()
 
     def set_threshold(self, value: float | None) -> None:
@@ -183,15 +186,18 @@ class Histogram(QWidget):
 
     # ---------------------------------------------------------------- drawing
 
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Draw anew in the colours of another theme."""
+        self._picture = None
+        super().changeEvent(event)
+
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw bars, ramp, numbers and the line."""
         painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         plot = self._plot
-        painter.fillRect(plot, self.palette().base())
         if self._figure is not None:
-            self._draw_bars(painter, plot, self._figure)
-            self._draw_ramp(painter, plot)
+            painter.drawPixmap(0, 0, self._picture_of(self._figure))
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             if self._threshold is not None:
                 self._draw_line(painter, plot, self._threshold)
             self._draw_numbers(painter, plot, self._figure)
@@ -201,6 +207,22 @@ class Histogram(QWidget):
             painter.setPen(QPen(color.color(), 2 if self.hasFocus() else 1))
             painter.drawRect(plot)
         painter.end()
+
+    def _picture_of(self, figure: Figure) -> QPixmap:
+        """Bars and ramp, drawn once per figure and size: a moved line must not wait for them."""
+        ratio = self.devicePixelRatioF()
+        size = (self.size() * ratio).expandedTo(QSize(1, 1))
+        if self._picture is None or self._picture.size() != size:
+            self._picture = QPixmap(size)
+            self._picture.setDevicePixelRatio(ratio)
+            self._picture.fill(Qt.GlobalColor.transparent)
+            painter = QPainter(self._picture)
+            painter.fillRect(self._plot, self.palette().base())
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            self._draw_bars(painter, self._plot, figure)
+            self._draw_ramp(painter, self._plot)
+            painter.end()
+        return self._picture
 
     def _draw_bars(self, painter: QPainter, plot: QRectF, figure: Figure) -> None:
         groups = [c for c in (figure.counts, figure.familiar) if c is not None]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPainterPath, QPaintEvent, QPen
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QPainter, QPainterPath, QPaintEvent, QPen, QPixmap
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_ood.viewer.histogram import INK
@@ -25,6 +25,7 @@ class RiskPlot(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._curve: RiskCoverage | None = None
+        self._picture: QPixmap | None = None
         self._point: tuple[float, float] | None = None
         self._target: float | None = None
         self._top = LEAST_RISK
@@ -36,7 +37,7 @@ class RiskPlot(QWidget):
 
     def set_curve(self, curve: RiskCoverage | None) -> None:
         """Show a curve."""
-        self._curve = curve
+        self._curve, self._picture = curve, None
         if curve is not None and len(curve.risk):
             # The first few tiles say next to nothing, and one error among them is 100 %.
             solid = curve.risk[curve.coverage >= 0.05]
@@ -55,17 +56,17 @@ class RiskPlot(QWidget):
 
     minimumSizeHint = sizeHint
 
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Draw anew in the colours of another theme."""
+        self._picture = None
+        super().changeEvent(event)
+
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw axes, curve, target and operating point."""
+        plot = self._plot
         painter = QPainter(self)
+        painter.drawPixmap(0, 0, self._picture_of(plot))
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        metrics = self.fontMetrics()
-        left = metrics.horizontalAdvance("00.0 %") + 4
-        plot = QRectF(left, metrics.height() / 2, self.width() - left - 8, PLOT_PX)
-        painter.fillRect(plot, self.palette().base())
-        if self._curve is not None:
-            self._draw_curve(painter, plot, self._curve)
-        self._draw_axes(painter, plot)
         if self._target is not None and self._target <= self._top:
             self._draw_target(painter, plot, self._target)
         if self._point is not None:
@@ -73,6 +74,28 @@ class RiskPlot(QWidget):
             painter.setBrush(QColor(INK))
             painter.drawEllipse(self._at(plot, *self._point), 5.0, 5.0)
         painter.end()
+
+    @property
+    def _plot(self) -> QRectF:
+        left = self.fontMetrics().horizontalAdvance("00.0 %") + 4
+        return QRectF(left, self.fontMetrics().height() / 2, self.width() - left - 8, PLOT_PX)
+
+    def _picture_of(self, plot: QRectF) -> QPixmap:
+        """Curve and axes, drawn once per curve and size: a moved dot must not wait for them."""
+        ratio = self.devicePixelRatioF()
+        size = (self.size() * ratio).expandedTo(QSize(1, 1))
+        if self._picture is None or self._picture.size() != size:
+            self._picture = QPixmap(size)
+            self._picture.setDevicePixelRatio(ratio)
+            self._picture.fill(Qt.GlobalColor.transparent)
+            painter = QPainter(self._picture)
+            painter.fillRect(plot, self.palette().base())
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            if self._curve is not None:
+                self._draw_curve(painter, plot, self._curve)
+            self._draw_axes(painter, plot)
+            painter.end()
+        return self._picture
 
     def _at(self, plot: QRectF, coverage: float, risk: float) -> QPointF:
         y = plot.bottom() - min(risk / self._top, 1.0) * plot.height()

@@ -175,9 +175,8 @@ class DifferenceSection(Section):
         if compared is None:
             return
         d = compared.difference
-        self.bar.set_scale(
-            RAMP.table(), -d.scale.limit, d.scale.limit, 0.0, ("A higher", "B higher")
-        )
+        self.bar.set_scale(RAMP.table(), -d.scale.limit, d.scale.limit, ("A higher", "B higher"))
+        self.bar.set_threshold(0.0)
         self.facts.setText(facts_text(d))
         self.agreement.setText(agreement_text(d))
         self.table.show_table(d)

@@ -93,8 +93,9 @@ class ResultsSection(Section):
             old = None  # hidden until now, so nothing of it was drawn
         if old is None or new.differs(old, "results", "slide", "overlay", "scales"):
             self._show_overlay(maps, new.overlay)
-        if old is None or new.differs(old, "results", "slide", "overlay", "scales", "thresholds"):
             self._show_bar(new)
+        if old is None or new.differs(old, "results", "slide", "overlay", "scales", "thresholds"):
+            self._show_mark(new)
         if old is None or new.differs(old, "results", "slide", "progress", "phase", "scales"):
             self._show_classes(maps)
         if old is None or new.differs(old, "opacities", "overlay"):
@@ -119,20 +120,23 @@ class ResultsSection(Section):
         self.legend.setVisible(maps.whole_image or overlay in classes)
 
     def _show_bar(self, state: State) -> None:
-        """The colour bar with its mark, which is the threshold wherever the user moves it."""
+        """The colour bar of the visible overlay."""
         overlay = state.overlay
         scale = state.scales.get(overlay) if overlay in RAMPS else None
-        threshold = state.thresholds.get(overlay) if overlay is not None else None
         self.bar.setVisible(scale is not None)
-        self.mark.setVisible(scale is not None and threshold is not None)
-        if scale is None or overlay is None:
-            return
+        if scale is not None and overlay is not None:
+            self.bar.set_scale(RAMPS[overlay].table(), scale.low, scale.high, WORDS[overlay])
+            self.bar.setToolTip(f"Score: {scale.score}")
+
+    def _show_mark(self, state: State) -> None:
+        """The mark on the bar: the threshold, wherever the user moves it."""
+        overlay = state.overlay
+        scored = overlay in RAMPS and overlay in state.scales
+        threshold = state.thresholds.get(overlay) if scored and overlay is not None else None
+        self.mark.setVisible(threshold is not None)
+        self.bar.set_threshold(None if threshold is None else threshold.value)
         if threshold is not None:
             self.mark.setText(MARK.format(words=threshold.words()))
-        value = None if threshold is None else threshold.value
-        table, words = RAMPS[overlay].table(), WORDS[overlay]
-        self.bar.set_scale(table, scale.low, scale.high, value, words)
-        self.bar.setToolTip(f"Score: {scale.score}")
 
     def _show_classes(self, maps: Maps) -> None:
         if maps.image_probabilities is not None:

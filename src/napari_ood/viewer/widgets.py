@@ -143,13 +143,18 @@ class ColorBar(QWidget):
         table: NDArray[np.float32],
         low: float,
         high: float,
-        threshold: float | None,
         words: tuple[str, str],
     ) -> None:
         """Show a colour table ([n, 4] RGBA, 0 to 1) from ``low`` to ``high``."""
         self._image = bar_image(table)
-        self._low, self._high, self._threshold, self._words = low, high, threshold, words
+        self._low, self._high, self._words = low, high, words
         self.update()
+
+    def set_threshold(self, threshold: float | None) -> None:
+        """Mark the threshold on the bar; None marks none."""
+        if threshold != self._threshold:
+            self._threshold = threshold
+            self.update()
 
     def set_value(self, value: float | None) -> None:
         """Mark a value, clipped to the bar; None marks nothing."""

@@ -1,0 +1,154 @@
+"""How long a moved threshold takes until it is on the screen, at a million tiles, in a real window.
+
+Run it under a display (``xvfb-run -a python benchmarks/threshold_repaint.py``). It writes a run of
+synthetic logits and features into a temporary folder, opens it with the docks, and moves the
+threshold of the OOD map as the mouse does. Printed are, per move: the session's and the docks' part
+(masks, counts, labels), the time until the canvas has been painted, and what is drawn by Qt alone.
+No network is run; torch is not even loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari_ood.models import Bundle
+
+TARGET_MS = 50.0
+BUNDLE = "synthetic-he"
+SCORES = {"uncertainty": "entropy", "ood": "energy"}
+"""Of logits alone: what a threshold costs does not depend on what its score was made of."""
+SHARD = (64, 64)
+MPP = 0.5
+
+
+def bundle_of_logits() -> Bundle:
+    """The bundle with an OOD score that needs no features: a million tiles' are a gigabyte."""
+    from dataclasses import replace
+
+    from napari_ood.models import load_bundle
+
+    bundle = load_bundle(BUNDLE)
+    bundle.card = replace(bundle.card, scores=SCORES)
+    return bundle
+
+
+def write_run(path: Path, bundle: Bundle, side: int) -> None:
+    """A stored run of side x side tiles: logits of held-out tiles, blended so that all differ."""
+    from napari_ood.inference.plan import Plan
+    from napari_ood.inference.store import RunWriter, shards
+    from napari_ood.slides.grid import TileGrid
+
+    card, rng = bundle.card, np.random.default_rng(0)
+    known = bundle.require_reference().validation_logits
+    pitch = round(card.tile_size * (card.mpp or MPP) / MPP)
+    size = (side * pitch, side * pitch)
+    step = ((card.mpp or MPP) / MPP,) * 2
+    plan = Plan(TileGrid.over(size, card.tile_size, step), np.ones((side, side), bool), SHARD)
+    record = {
+        "identity": {},
+        "slide": {"name": "noise", "path": "noise.tif", "mpp": [MPP, MPP], "fingerprint": "0"},
+        "bundle": {
+            "name": bundle.name,
+            "path": str(bundle.path),
+            "hashes": dict(bundle.hashes),
+            "card": card.to_config(),
+        },
+        "sessions": [],
+    }
+    writer = RunWriter.create(path, plan, card.n_heads, len(card.classes), 1, record)
+    for shard in shards((side, side), SHARD):
+        index = shard.origin + np.argwhere(np.ones(shard.shape, bool))
+        pairs = known[rng.integers(0, len(known), (2, len(index)))]
+        share = rng.random((len(index), 1, 1), np.float32)
+        logits = pairs[0] * share + pairs[1] * (1 - share)
+        writer.write(shard, index, logits, np.zeros((len(index), 1), np.float32))
+
+
+def measure(folder: Path, side: int, n_moves: int) -> dict[str, list[float]]:
+    """Milliseconds per move: what happens at once, until painted, and what painting alone takes."""
+    from qtpy.QtWidgets import QApplication
+
+    from napari_ood.inference import Run
+    from napari_ood.scores.thresholds import value_threshold
+    from napari_ood.viewer.app import new_window, settle
+    from napari_ood.viewer.bridge import bridge_of
+    from napari_ood.viewer.layers import make_layer, overlay_layer_data
+    from napari_ood.viewer.maps import Maps, Overlay
+
+    bundle, path = bundle_of_logits(), folder / "noise.ood.zarr"
+    write_run(path, bundle, side)
+    window = new_window()
+    dock_window, dock = window.window.add_plugin_dock_widget(
+        "napari-ood", "OOD thresholds", tabify=True
+    )
+    dock_window.raise_()
+    began = time.perf_counter()
+    maps = Maps.of_run(Run(path, bundle), bundle)
+    print(f"scored in {time.perf_counter() - began:.1f} s")
+    for data in overlay_layer_data(maps, None, "noise"):
+        window.add_layer(make_layer(data))
+    window.fit_to_view()
+    session = bridge_of(window).session
+    began = time.perf_counter()
+    while session.state.studying:
+        settle(20)
+    print(f"figures after {time.perf_counter() - began:.1f} s, in a thread")
+    app = QApplication.instance()
+    figure = session.state.figures[Overlay.OOD]
+    values = np.linspace(figure.low, figure.high, n_moves + 2)[1:-1]
+    times: dict[str, list[float]] = {
+        "at once": [],
+        "until painted": [],
+        "an idle repaint, to compare": [],
+    }
+    canvas = window.window._qt_viewer.canvas.native
+    settle(500)
+    for value in values:
+        began = time.perf_counter()
+        session.set_threshold(Overlay.OOD, value_threshold(figure.score, float(value)))
+        times["at once"].append(1000 * (time.perf_counter() - began))
+        app.processEvents()
+        canvas.repaint()
+        app.processEvents()
+        times["until painted"].append(1000 * (time.perf_counter() - began))
+        began = time.perf_counter()
+        canvas.repaint()
+        app.processEvents()
+        times["an idle repaint, to compare"].append(1000 * (time.perf_counter() - began))
+    assert dock.cards[Overlay.OOD].summary.text()
+    window.close()
+    return times
+
+
+def main() -> None:
+    """Measure and print; exit status 1 where the median is over the target."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", type=int, default=1_000_000)
+    parser.add_argument("--moves", type=int, default=60)
+    arguments = parser.parse_args()
+    side = int(np.ceil(arguments.tiles**0.5))
+    with tempfile.TemporaryDirectory() as folder:
+        times = measure(Path(folder), side, arguments.moves)
+    print(f"{side * side:,} tiles, {arguments.moves} moves (ms: median, 95th percentile, worst)")
+    for what, values in times.items():
+        ordered = sorted(values)
+        p95 = ordered[int(0.95 * (len(ordered) - 1))]
+        print(f"  {what:<42} {statistics.median(values):7.1f} {p95:7.1f} {ordered[-1]:7.1f}")
+    print(f"  torch loaded: {'torch' in sys.modules}")
+    total = statistics.median(times["until painted"])
+    verdict = "met" if total < TARGET_MS else "MISSED"
+    print(f"median {total:.1f} ms, target {TARGET_MS:.0f} ms: {verdict}")
+    sys.exit(total >= TARGET_MS)
+
+
+if __name__ == "__main__":
+    main()
