@@ -244,6 +244,17 @@ class ScoredRun:
         memo = self._memo_of(spec)
         return memo.get(("score", str(spec)), lambda: _frozen(self._compute(spec)))
 
+    def remember(self, name: str, values: Floats) -> None:
+        """Take over a score that is known already, [N] float32, as of a run that was watched.
+
+        Nothing is read or computed for it then; a score that is kept already stays as it is.
+        """
+        spec = self._parse(name)
+        known = _frozen(np.array(values, np.float32))
+        if known.shape != (self.run.n_tiles,):
+            raise ValueError(f"{len(known)} scores do not fit {self.run.n_tiles} tiles")
+        self._memo_of(spec).get(("score", str(spec)), lambda: known)
+
     def ranked(self, name: str) -> Ranked:
         """Scores of a name or role in ascending order, per predicted class."""
         name = self.score_name(name)

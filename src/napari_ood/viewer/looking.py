@@ -167,9 +167,15 @@ def _open(maps: Maps) -> ScoredRun | None:
     if maps.path is None:
         return None
     try:
-        return ScoredRun(open_run(maps.path), maps.bundle)
+        scored = ScoredRun(open_run(maps.path), maps.bundle)
     except RunError:
         return None  # moved or deleted since: the maps still show what it was
+    rows, cols = scored.index.T
+    if maps.prediction[rows, cols].all():
+        # What is on the slide need not be read again: features of a big run are gigabytes.
+        for overlay, scale in maps.scales.items():
+            scored.remember(scale.score, maps.scores[overlay][rows, cols])
+    return scored
 
 
 def _same_bundle(a: Maps, b: Maps) -> bool:

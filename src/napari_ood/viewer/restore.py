@@ -14,6 +14,7 @@ from napari_ood.samples import load_truth, truth_path
 from napari_ood.slides import open_slide
 from napari_ood.viewer.layers import overlay_layer_data, slide_layer_data, truth_layer_data
 from napari_ood.viewer.maps import Maps
+from napari_ood.viewer.waiting import with_progress
 
 if TYPE_CHECKING:
     from napari.types import LayerData
@@ -39,7 +40,8 @@ def run_layer_data(path: Path, opened: Sequence[Slide] = ()) -> list[LayerData]:
     run = open_run(path)
     missing: list[str] = []
     bundle, slide = _bundle_of(run, missing), _slide_of(run, opened, missing)
-    maps = Maps.of_run(run, bundle)
+    # Arrays of a big run take a while; the window goes on drawing meanwhile.
+    maps = with_progress("Reading the run…", lambda tell: Maps.of_run(run, bundle))
     if missing:
         show_warning(" ".join(missing))
     overlays = overlay_layer_data(maps, slide, slide.name if slide else maps.name)
