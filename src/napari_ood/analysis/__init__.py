@@ -11,8 +11,9 @@ from napari_ood._lazy import lazy_names
 
 if TYPE_CHECKING:
     from napari_ood.analysis.difference import RunDifference, compare_runs
+    from napari_ood.analysis.held_out import HeldOut
     from napari_ood.analysis.regions import Region, find_regions, rank_regions
-    from napari_ood.analysis.scored import HeldOut, ScoredRun
+    from napari_ood.analysis.scored import ScoredRun
     from napari_ood.analysis.summary import ClassCount, Summary, summarise
 
 _HOME = {
@@ -21,7 +22,7 @@ _HOME = {
     "Region": "regions",
     "find_regions": "regions",
     "rank_regions": "regions",
-    "HeldOut": "scored",
+    "HeldOut": "held_out",
     "ScoredRun": "scored",
     "ClassCount": "summary",
     "Summary": "summary",
