@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_ood.errors import ExportError
 from napari_ood.export.maps import MapStack
+from napari_ood.export.maps_import import is_maps, read_maps
 from napari_ood.export.ome_tiff import write_ome_tiff
 from napari_ood.export.ome_zarr import write_ome_zarr
 from napari_ood.export.results import Results
@@ -93,7 +94,8 @@ def test_ome_zarr_by_its_specification(maps: MapStack, tmp_path: Path) -> None:
         transforms = scale.datasets[i].coordinateTransformations
         assert transforms[0].scale == pytest.approx([1, *size])
         assert transforms[1].translation == pytest.approx([0, *centre])
-    assert group.attrs["napari_ood"] == ABOUT
+    about = {**ABOUT, "maps": json.loads(json.dumps(maps.as_dict()))}
+    assert group.attrs["napari_ood"] == about
 
 
 def test_ome_zarr_opens_in_the_library_behind_napari_ome_zarr(
@@ -164,10 +166,54 @@ def test_an_earlier_export_is_replaced_and_nothing_else(maps: MapStack, tmp_path
     (path / "stale").write_text("x")
     write_ome_zarr(maps, path, {"napari_ood": "second"})
     assert not (path / "stale").exists()
-    assert json.loads((path / ".zattrs").read_text())["napari_ood"] == {"napari_ood": "second"}
+    assert json.loads((path / ".zattrs").read_text())["napari_ood"]["napari_ood"] == "second"
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
     other = tmp_path / "slide.ome.zarr"
     zarr.open_group(other, mode="w").attrs["ome"] = {}
     with pytest.raises(ExportError, match="no export of napari-ood"):
         write_ome_zarr(maps, other, ABOUT)
     assert (other / "zarr.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["zarr", "tif"])
+def test_maps_come_back_and_other_files_are_none(
+    kind: str, maps: MapStack, tmp_path: Path, procedural_slide: Path
+) -> None:
+    path = tmp_path / f"renamed.ome.{kind}"
+    (write_ome_zarr if kind == "zarr" else write_ome_tiff)(maps, path, ABOUT)
+    back = read_maps(path)
+    assert back.as_dict() == maps.as_dict()
+    assert np.array_equal(back.values, maps.values, equal_nan=True)
+    assert is_maps(path) and not is_maps(procedural_slide) and not is_maps(tmp_path)
+    with pytest.raises(ExportError, match="holds no maps"):
+        read_maps(procedural_slide)
+    piece = path / "0" / "0" / "0" / "0" if kind == "zarr" else path
+    content = piece.read_bytes()
+    piece.write_bytes(content[: len(content) // 2] if kind == "zarr" else content[:-20000])
+    with pytest.raises(ExportError, match=r"damaged|no maps"):
+        read_maps(path)
+
+
+def test_napari_shows_maps_where_the_overlays_lie(
+    maps: MapStack, results: Results, tmp_path: Path
+) -> None:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_ood.viewer.plugin import get_reader
+
+    path = write_ome_tiff(maps, tmp_path / "m.ome.tif", ABOUT)
+    reader = get_reader(str(path))
+    assert reader is not None
+    viewer = ViewerModel()
+    for data in reader(str(path)):
+        viewer.add_layer(Layer.create(*data))
+    assert [layer.name.split(" (")[0] for layer in viewer.layers] == [c.name for c in maps.channels]
+    place = map_placement(results.scored.run.grid, (0.25, 0.3))
+    layer = viewer.layers["ood (drawn)"]
+    assert tuple(layer.scale) == pytest.approx(place.scale)
+    assert tuple(layer.translate) == pytest.approx(place.translate)
+    assert layer.visible and not viewer.layers["probability red (drawn)"].visible
+    y, x, h, w = results.scored.run.grid.boxes([[100, 11]])[0]
+    value = layer.get_value(((y + h / 2) * 0.25, (x + w / 2) * 0.3), world=True)
+    assert value == results.scored.run.map("ood")[100, 11]

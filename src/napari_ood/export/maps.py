@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,10 +64,10 @@ class MapStack:
         scored, run = results.scored, results.scored.run
         card, n = scored.card, len(scored.classes)
         probability = scored.probabilities()
-        first = Channel("predicted class", "FFFFFF", (0, n), True)
+        first = Channel("predicted class", "FFFFFF", (0.0, float(n)), True)
         maps: list[tuple[Channel, NDArray[Any]]] = [(first, results.prediction + 1)]
         for i, (label, color) in enumerate(zip(scored.classes, card.colors, strict=True)):
-            channel = Channel(f"probability {label}", color.lstrip("#").upper(), (0, 1))
+            channel = Channel(f"probability {label}", color.lstrip("#").upper(), (0.0, 1.0))
             maps.append((channel, probability[:, i]))
         for role, score in results.scores.items():
             values = scored.score(score)
@@ -90,6 +90,28 @@ class MapStack:
             "micrometer" if results.mpp else "pixel",
         )  # fmt: skip
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready form of all but the values."""
+        return {
+            "name": self.name,
+            "channels": [asdict(channel) for channel in self.channels],
+            "pixel": list(self.pixel),
+            "centre": list(self.centre),
+            "unit": self.unit,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], values: NDArray[np.float32]) -> MapStack:
+        """Inverse of :meth:`as_dict`; KeyError, TypeError or ValueError for anything else."""
+        channels = tuple(
+            Channel(str(c["name"]), str(c["color"]), _pair(c["limits"]), bool(c["whole"]))
+            for c in data["channels"]
+        )
+        if values.ndim != 3 or len(values) != len(channels):
+            raise ValueError(f"{len(channels)} channels in an array of {values.shape}")
+        place = _pair(data["pixel"]), _pair(data["centre"])
+        return cls(str(data["name"]), channels, values, *place, str(data["unit"]))
+
     def levels(self) -> list[NDArray[np.float32]]:
         """The pyramid, finest first, each half as large: means of what is there, classes picked."""
         whole = np.array([channel.whole for channel in self.channels])
@@ -104,6 +126,11 @@ class MapStack:
         (h, w), (y, x) = self.pixel, self.centre
         shift = (factor - 1) / 2
         return (h * factor, w * factor), (y + shift * h, x + shift * w)
+
+
+def _pair(numbers: Any) -> Pair:
+    first, second = numbers
+    return float(first), float(second)
 
 
 def _limits(results: Results, score: str, values: NDArray[np.float32]) -> Pair:

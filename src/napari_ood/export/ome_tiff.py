@@ -11,6 +11,7 @@ import tifffile
 from napari_ood.export.files import Step, new_file, unwatched
 from napari_ood.export.maps import MapStack
 
+ATTRIBUTE = "napari_ood"
 TILE_PX = 256
 _OPAQUE = 0xFF
 
@@ -49,7 +50,9 @@ def _metadata(maps: MapStack, provenance: dict[str, Any]) -> dict[str, Any]:
     return {
         "axes": "CYX",
         "Name": maps.name,
-        "Description": json.dumps(provenance, ensure_ascii=False, allow_nan=False),
+        "Description": json.dumps(
+            {ATTRIBUTE: {**provenance, "maps": maps.as_dict()}}, ensure_ascii=False, allow_nan=False
+        ),
         "PhysicalSizeX": width,
         "PhysicalSizeY": height,
         "PhysicalSizeXUnit": unit,

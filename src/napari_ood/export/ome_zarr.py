@@ -17,6 +17,7 @@ from napari_ood.export.maps import MapStack
 VERSION = "0.4"
 CHUNK_PX = 256
 ATTRIBUTE = "napari_ood"
+_ZLIB: dict[str, Any] = {"id": "zlib", "level": 5}
 
 
 def write_ome_zarr(
@@ -37,7 +38,7 @@ def write_ome_zarr(
             chunks = (1, *(min(CHUNK_PX, side) for side in values.shape[1:]))
             array = group.create_array(
                 str(i), shape=values.shape, chunks=chunks, dtype="float32", fill_value="NaN",
-                compressors={"id": "zlib", "level": 5},
+                compressors=_ZLIB,
                 chunk_key_encoding={"name": "v2", "separator": "/"},
             )  # fmt: skip
             array[:] = values
@@ -45,7 +46,7 @@ def write_ome_zarr(
             {
                 "multiscales": [_multiscale(maps, len(levels))],
                 "omero": _omero(maps),
-                ATTRIBUTE: provenance,
+                ATTRIBUTE: {**provenance, "maps": maps.as_dict()},
             }
         )
     step(len(levels), len(levels))

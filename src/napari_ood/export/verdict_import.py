@@ -13,7 +13,7 @@ from napari_ood.errors import ExportError, ReviewError
 from napari_ood.export.classes import DESCRIPTION, judged, verdict_names
 from napari_ood.export.geojson_import import tiles_inside
 from napari_ood.export.outline import Lattice
-from napari_ood.review.verdicts import Artefact, Cell, Kind, Verdict, now
+from napari_ood.review.verdicts import Artefact, Kind, Verdict, now
 
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
@@ -130,7 +130,7 @@ class _Reader:
         return key
 
 
-def _cell(cell: list[int]) -> Cell:
+def _cell(cell: list[int]) -> tuple[int, int]:
     return cell[0], cell[1]
 
 

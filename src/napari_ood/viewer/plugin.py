@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_ood.viewer.bridge import Bridge
 
 RUN_SUFFIX = ".ood.zarr"
+MAP_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr")
 NOTHING: list[LayerData] = [(None,)]
 """napari's way to say that a file was taken but gives no layer."""
 
@@ -33,10 +34,18 @@ def get_reader(path: PathOrPaths) -> Reader | None:
         path = path[0]
     if path.lower().endswith(RUN_SUFFIX):
         return read_run
+    if _is_maps(path):
+        return read_maps
     folder = Path(path)
     if folder.is_dir() and not _is_slide_folder(folder):
         return None
     return read_slide
+
+
+def _is_maps(path: str) -> bool:
+    from napari_ood.export.maps_import import is_maps
+
+    return path.lower().endswith(MAP_SUFFIXES) and is_maps(path)
 
 
 def _is_slide_folder(folder: Path) -> bool:
@@ -67,6 +76,17 @@ def read_slide(path: PathOrPaths) -> list[LayerData]:
     _follow_current_viewer()
     try:
         return [slide_layer_data(open_slide(_one(path)))]
+    except OodError as error:
+        return _refused(error)
+
+
+def read_maps(path: PathOrPaths) -> list[LayerData]:
+    """Layers of maps that were exported, where they belong on the slide."""
+    from napari_ood.viewer.map_files import maps_layer_data
+
+    _follow_current_viewer()
+    try:
+        return maps_layer_data(_one(path))
     except OodError as error:
         return _refused(error)
 
