@@ -1,7 +1,7 @@
 """The maps as OME-Zarr.
 
-OME-NGFF 0.4 on zarr v2, zlib: what QuPath 0.5 and 0.6 write themselves and read (the reader of
-Bio-Formats knows no zarr v3), and what napari-ome-zarr and our own reader open as well.
+OME-NGFF 0.4 on zarr v2 with zlib: the version that QuPath writes itself, and that every reader of
+OME-Zarr knows; 0.5 on zarr v3 is still new to the Bio-Formats family, which QuPath reads with.
 """
 
 from __future__ import annotations
