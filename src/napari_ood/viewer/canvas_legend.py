@@ -24,7 +24,6 @@ from napari_ood.viewer.widgets import ColorBar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_ood.scores.thresholds import Threshold
     from napari_ood.viewer.bridge import Bridge
     from napari_ood.viewer.state import State
 
@@ -97,7 +96,7 @@ class CanvasLegend(QFrame):
         if old is None or new.differs(old, *COLORS):
             self._show_colors(new)
             self._show_threshold(new)
-        elif new.differs(old, "thresholds", "outlined"):
+        elif new.differs(old, "thresholds", "outlined", "sets", "sets_outlined"):
             self._show_threshold(new)
 
     def _show_colors(self, state: State) -> None:
@@ -122,9 +121,13 @@ class CanvasLegend(QFrame):
         flagging = state.flagging
         threshold = state.thresholds.get(flagging) if flagging is not None else None
         self.bar.set_threshold(None if threshold is None else threshold.value)
-        self.flagged.setVisible(threshold is not None and state.outlined)
-        if threshold is not None and flagging is not None:
-            self.flagged.show_threshold(TITLES[flagging], threshold)
+        text = ""
+        if state.sets_outlined and state.sets is not None and state.sets_asked is not None:
+            text = f"Not one class at {100 * state.sets_asked.error:.3g} % error"
+        elif threshold is not None and flagging is not None:
+            text = f"{TITLES[flagging]} > {threshold.value:.3g}: {threshold.words()}"
+        self.flagged.setVisible(bool(text) and state.outlined)
+        self.flagged.show_text(text)
         self._place()
 
 
@@ -184,9 +187,9 @@ class FlaggedKey(QWidget):
         self._text = ""
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def show_threshold(self, title: str, threshold: Threshold) -> None:
-        """Say above which value of which score tiles are outlined."""
-        self._text = f"{title} > {threshold.value:.3g}: {threshold.words()}"
+    def show_text(self, text: str) -> None:
+        """Say which tiles are outlined."""
+        self._text = text
         self.updateGeometry()
         self.update()
 

@@ -22,7 +22,9 @@ from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.score_card import ScoreCard
 from napari_ood.viewer.section_meaning import MeaningSection
 from napari_ood.viewer.section_results import RAMPS
+from napari_ood.viewer.section_sets import SetsSection
 from napari_ood.viewer.section_temperature import TemperatureSection
+from napari_ood.viewer.sets import SetsAsked
 from napari_ood.viewer.widgets import Section, text_label
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_ood.analysis.scored import ScoredRun
     from napari_ood.analysis.summary import Summary
+    from napari_ood.scores.conformal import Method
     from napari_ood.viewer.state import State
 
 WIDTH_PX = 330
@@ -60,6 +63,7 @@ class ThresholdsDock(QWidget):
         self.flagged_only = QCheckBox("Hide tiles that are not flagged")
         self.legend = QCheckBox("Legend on the canvas")
         self.temperature = TemperatureSection()
+        self.sets = SetsSection()
         self._shown_in = Section("On the slide")
         self._lay_out()
         self._connect()
@@ -77,7 +81,7 @@ class ThresholdsDock(QWidget):
         column.addWidget(self.key)
         for card in self.cards.values():
             column.addWidget(card)
-        for section in (self.meaning, self._shown_in, self.temperature):
+        for section in (self.meaning, self._shown_in, self.temperature, self.sets):
             column.addWidget(section)
         column.addStretch(1)
         scroll = QScrollArea()
@@ -104,6 +108,8 @@ class ThresholdsDock(QWidget):
         self.flagged_only.toggled.connect(session.set_flagged_only)
         self.legend.toggled.connect(session.set_legend)
         self.temperature.asked.connect(session.set_temperature)
+        self.sets.asked.connect(self._ask_sets)
+        self.sets.outlined.connect(session.set_sets_outlined)
 
     @property
     def bridge(self) -> Bridge:
@@ -134,6 +140,10 @@ class ThresholdsDock(QWidget):
         except OodError as error:
             self.meaning.show_problem(str(error))
 
+    def _ask_sets(self, error: float | None, method: Method) -> None:
+        asked = None if error is None else SetsAsked(error, method)
+        self.bridge.session.set_sets(asked)
+
     # ---------------------------------------------------------------- view of the state
 
     def show_state(self, new: State, old: State | None) -> None:
@@ -151,6 +161,8 @@ class ThresholdsDock(QWidget):
             self._show_note(new)
         if old is None or new.differs(old, "thresholds", "figures", "scales", "overlay"):
             self._show_thresholds(new)
+        if old is None or new.differs(old, "sets_asked", "sets", "sets_outlined"):
+            self.sets.show_sets(new.sets_asked, new.sets, new.sets_outlined)
         if old is None or new.differs(old, "outlined", "flagged_only", "legend"):
             for box, on in (
                 (self.outlined, new.outlined),
@@ -182,7 +194,7 @@ class ThresholdsDock(QWidget):
                 card.show_scores(scored.names(), scale.score)
                 table = RAMPS[overlay].table()
                 card.show_figure(state.figures.get(overlay), scale, table, overlay is active)
-        for section in (self.key, self.meaning, self._shown_in, self.temperature):
+        for section in (self.key, self.meaning, self._shown_in, self.temperature, self.sets):
             section.setVisible(ready)
         if scored is not None:
             self.temperature.show_temperature(scored.temperature, scored.card.temperature)

@@ -15,6 +15,7 @@ from napari.layers import Layer
 from napari_ood.viewer import layers as ood_layers
 from napari_ood.viewer.geometry import map_placement
 from napari_ood.viewer.maps import SCORED, Floats, Maps, Overlay
+from napari_ood.viewer.sets import Sets
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 WHAT_FLAGS_SHOW = (
     "results", "slide", "overlay", "thresholds", "scales", "outlined", "flagged_only",
+    "sets", "sets_outlined",
 )  # fmt: skip
 """Fields of the state that they depend on."""
 
@@ -40,8 +42,7 @@ class Flags:
     def __init__(self, viewer: ViewerModel, session: Session) -> None:
         self._viewer = ref(viewer)
         self._session = ref(session)
-        self._filled: WeakKeyDictionary[Maps, tuple[Overlay | None, float | None]]
-        self._filled = WeakKeyDictionary()
+        self._filled: WeakKeyDictionary[Maps, tuple[object, ...] | None] = WeakKeyDictionary()
         self._masked: WeakKeyDictionary[Maps, Floats] = WeakKeyDictionary()
         viewer.scene.camera.events.zoom.connect(self._on_zoom)
 
@@ -53,16 +54,15 @@ class Flags:
     def fill(self, maps: Maps, state: State) -> None:
         """Flag what a run has added; the caller redraws the layers."""
         self._filled.pop(maps, None)
-        self._flag(maps, state.flagging)
+        self._flag(maps, state)
         if maps in self._masked and state.flagged_only and state.overlay in SCORED:
             self._mask(maps, state.overlay)
 
     def _show_run(self, maps: Maps, state: State) -> None:
-        flagging = state.flagging if state.flagging in maps.scales else None
-        changed = self._flag(maps, flagging)
+        changed = self._flag(maps, state)
         for layer in self._layers_of(maps):
             if ood_layers.is_flags(layer):
-                shown = state.outlined and self._filled[maps][1] is not None
+                shown = state.outlined and self._filled[maps] is not None
                 if shown and (changed or not layer.visible):
                     self._set_width(layer, maps)
                     ood_layers.refresh_layer(layer)
@@ -89,19 +89,32 @@ class Flags:
             else:
                 layer.data = masked
 
-    def _flag(self, maps: Maps, overlay: Overlay | None) -> bool:
+    def _flag(self, maps: Maps, state: State) -> bool:
         """Fill the map of flags; whether it was filled anew."""
-        session = self._session()
-        threshold = session.threshold_of(maps, overlay) if session else None
-        wanted = (overlay, None if threshold is None else threshold.value)
-        # Scores may have changed under the same threshold: their scale is then another one.
-        if self._filled.get(maps) == wanted and not maps.rescored:
+        wanted = self._wanted(maps, state)
+        # Scores may have changed under the same threshold.
+        if maps in self._filled and self._filled[maps] == wanted and not maps.rescored:
             return False
-        if overlay is not None:
-            maps.flag(overlay, wanted[1])
+        if wanted is not None:
+            kind, what = wanted
+            if isinstance(what, Sets):
+                maps.flag_tiles(what.index, what.unclear)
+            else:
+                maps.flag(kind, what)
         maps.rescored = False
         self._filled[maps] = wanted
         return True
+
+    def _wanted(self, maps: Maps, state: State) -> tuple[Overlay, float | Sets] | None:
+        """What flags the tiles of maps: sets that are not one class, or a score's threshold."""
+        session = self._session()
+        if state.sets_outlined and state.sets is not None and maps is state.maps:
+            return (state.overlay, state.sets) if state.overlay is not None else None
+        flagging = state.flagging
+        if session is None or flagging is None or flagging not in maps.scales:
+            return None
+        threshold = session.threshold_of(maps, flagging)
+        return None if threshold is None else (flagging, threshold.value)
 
     def _mask(self, maps: Maps, overlay: Overlay) -> Floats:
         """The scores of flagged tiles, NaN elsewhere, in an array of their own."""

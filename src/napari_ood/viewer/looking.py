@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from napari_ood.viewer.scales import Scale
 
 
+_NONE = dict.fromkeys(("temperature", "sets_asked", "sets"))
+EMPTY: Mapping[str, Any] = MappingProxyType({**dict.fromkeys(LENS, NOTHING), **_NONE})
+"""Fields of the state that go with maps, where there are none."""
+
+
 class Looking:
     """Remembers, for as long as maps live, how they were looked at."""
 
@@ -30,14 +37,10 @@ class Looking:
     def at(self, maps: Maps | None) -> Mapping[str, Any]:
         """The fields of the state that go with maps, as they were left, or their defaults."""
         if maps is None:
-            return {**dict.fromkeys(LENS, NOTHING), "temperature": None}
+            return EMPTY
         if maps not in self._lenses:
-            self._lenses[maps] = {
-                "thresholds": self._first_thresholds(maps),
-                "scales": maps.scales,
-                "temperature": None,
-                "figures": NOTHING,
-            }
+            thresholds = self._first_thresholds(maps)
+            self._lenses[maps] = {**EMPTY, "thresholds": thresholds, "scales": maps.scales}
         return self._lenses[maps]
 
     def keep(self, state: State) -> None:
@@ -83,39 +86,28 @@ class Looking:
         """Whether an answer is still to come."""
         return self._study is not None
 
-    def ask(
-        self,
-        maps: Maps,
-        scored: ScoredRun,
-        names: Mapping[Overlay, str],
-        temperature: float | None,
-    ) -> None:
+    def ask(self, maps: Maps, scored: ScoredRun, change: Callable[[Question], Question]) -> None:
         """Have scores, thresholds and figures of maps worked out; the latest wish counts.
 
-        Parameters
-        ----------
-        names : score per overlay, where it shall change
-        temperature : None for the bundle's own
+        ``change`` makes of what was asked last, or of how the maps are looked at, what is wished.
 
         Raises
         ------
         ThresholdError
-            If the temperature is not positive.
+            If a temperature is wished that is not positive.
         """
-        own = scored.card.temperature if temperature is None else temperature
-        target = scored if own == scored.temperature else scored.with_temperature(own)
-        before = self._next
+        lens, before = self.at(maps), self._next
         if before is None and self._study is not None:
             before = self._study.question
-        wished = before.names if before is not None and before.maps is maps else {}
-        scales = maps.scales
-        question = Question(
-            maps=maps,
-            scored=target,
-            names={**{o: s.score for o, s in scales.items()}, **wished, **names},
-            scales=scales,
-            thresholds=self.at(maps)["thresholds"],
-            rescored=target is not scored,
+        if before is None or before.maps is not maps:
+            names = {overlay: scale.score for overlay, scale in maps.scales.items()}
+            before = Question(maps, scored, names, maps.scales, {}, False, lens["sets_asked"])
+        wished = change(before)
+        question = replace(
+            wished,
+            scales=maps.scales,
+            thresholds=lens["thresholds"],
+            rescored=wished.scored.temperature != scored.temperature,
         )
         if self._study is None:
             self._study = Study(question)
@@ -152,6 +144,8 @@ class Looking:
             "scales": maps.scales,
             "temperature": None if own else scored.temperature,
             "figures": answer.figures,
+            "sets_asked": asked.sets,
+            "sets": answer.sets,
         }
         return self._lenses[maps]
 

@@ -228,13 +228,15 @@ class Maps:
         self._combine((rows, cols))
         self.rescored = True
 
-    def flag(self, overlay: Overlay, value: float | None) -> None:
-        """Flag the tiles whose score exceeds a value; none where it is None. NaN never does."""
-        if value is None:
-            self.flagged[:] = 0
-        else:
-            above = self.scores[overlay] > np.float32(value)
-            np.multiply(above, np.uint8(FLAGGED), out=self.flagged)
+    def flag(self, overlay: Overlay, value: float) -> None:
+        """Flag the tiles whose score exceeds a value, and no others. NaN never does."""
+        above = self.scores[overlay] > np.float32(value)
+        np.multiply(above, np.uint8(FLAGGED), out=self.flagged)
+
+    def flag_tiles(self, index: NDArray[np.integer], flagged: NDArray[np.bool_]) -> None:
+        """Flag these of the tiles at ``index`` [n, 2], and no others."""
+        self.flagged[:] = 0
+        self.flagged[tuple(index[flagged].T)] = FLAGGED
 
     def take_dirty(self) -> bool:
         """Whether tiles were written since the last call."""

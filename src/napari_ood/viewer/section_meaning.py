@@ -57,8 +57,8 @@ class MeaningSection(Section):
         self.combo = QComboBox()
         self.combo.addItems([choice.title for choice in CHOICES])
         self.combo.activated.connect(self._on_meaning)
-        self.share = _spin_box(0.0, 100.0, 1, " %")
-        self.value = _spin_box(-1e9, 1e9, 4, "")
+        self.share = spin_box(0.0, 100.0, 1, " %")
+        self.value = spin_box(-1e9, 1e9, 4, "")
         self.share.valueChanged.connect(lambda v: self.asked.emit(self.meaning, v / 100))
         self.value.valueChanged.connect(lambda v: self.asked.emit(Meaning.VALUE, v))
         self.problem = text_label()
@@ -167,12 +167,12 @@ def _of_class(n_flagged: int, n_tiles: int) -> str:
     return f"{n_flagged:,} of {n_tiles:,}{share}"
 
 
-def _spin_box(low: float, high: float, decimals: int, suffix: str) -> QDoubleSpinBox:
+def spin_box(low: float, high: float, decimals: int, suffix: str) -> QDoubleSpinBox:
+    """A field for a number that tells what was entered, not what is being typed."""
     box = QDoubleSpinBox()
     box.setRange(low, high)
     box.setDecimals(decimals)
     box.setSuffix(suffix)
     box.setMinimumWidth(SPIN_BOX_PX)
-    # While a number is being typed it is not meant yet.
     box.setKeyboardTracking(False)
     return box

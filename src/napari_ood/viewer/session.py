@@ -7,7 +7,7 @@ the GUI's; the run itself works in a :class:`~napari_ood.viewer.job.Job`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from napari_ood.viewer.looking import Looking
 from napari_ood.viewer.maps import Maps, Overlay, Readout
 from napari_ood.viewer.output import Output, choose_output
 from napari_ood.viewer.state import Phase, Result, Scope, State, same
-from napari_ood.viewer.study import default_threshold
+from napari_ood.viewer.study import Question, default_threshold
 
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_ood.scores.thresholds import Threshold
     from napari_ood.slides import Slide
     from napari_ood.viewer.job import Box
+    from napari_ood.viewer.sets import SetsAsked
 
 
 MAX_WAIT_S = 20.0
@@ -313,26 +314,34 @@ class Session:
 
     def set_score(self, overlay: Overlay, name: str) -> None:
         """Let an overlay of the chosen slide show another score, from stored arrays alone."""
-        if overlay in self.state.scales:
-            self._ask(names={overlay: name}, temperature=self.state.temperature)
+        self._ask(lambda q: replace(q, names={**q.names, overlay: name}))
 
     def set_temperature(self, temperature: float | None) -> None:
         """Divide stored logits by another temperature; None for the bundle's own."""
-        self._ask(names={}, temperature=temperature)
+        self._ask(lambda q: q.at_temperature(temperature))
+
+    def set_sets(self, asked: SetsAsked | None) -> None:
+        """Work out conformal prediction sets; None for none."""
+        self._ask(lambda q: replace(q, sets=asked))
 
     def study(self) -> None:
         """Work out the figures of the chosen slide's scores, unless they are there."""
         if not self.state.figures:
-            self._ask(names={}, temperature=self.state.temperature)
+            self._ask(lambda q: q)
 
-    def _ask(self, names: Mapping[Overlay, str], temperature: float | None) -> None:
+    def _ask(self, change: Callable[[Question], Question]) -> None:
+        """Have a thread work out what the maps are asked for, with a change."""
         maps = self.state.maps
         scored = self.scored(maps)
         if maps is None or scored is None:
             return
         with self._reporting():
-            self._looking.ask(maps, scored, names, temperature)
+            self._looking.ask(maps, scored, change)
             self._update(studying=True)
+
+    def set_sets_outlined(self, outlined: bool) -> None:
+        """Outline the tiles whose prediction set is not a single class, instead of flagged ones."""
+        self._update(sets_outlined=outlined)
 
     def follow(self) -> bool:
         """Take over scores and figures that were worked out; whether more are to come."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_ood.slides import Slide
     from napari_ood.viewer.figure import Figure
     from napari_ood.viewer.scales import Scale
+    from napari_ood.viewer.sets import Sets, SetsAsked
 
 
 class Scope(StrEnum):
@@ -45,7 +46,7 @@ class Result:
     maps: Maps
 
 
-LENS = ("thresholds", "scales", "temperature", "figures")
+LENS = ("thresholds", "scales", "temperature", "figures", "sets_asked", "sets")
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -63,6 +64,8 @@ class State:
     scales : colour scale per overlay
     temperature : divides logits; None for the bundle's own
     figures : what the dock of thresholds draws, per overlay; empty until it was worked out
+    sets_asked, sets : conformal prediction sets, None where none are wanted; ``sets`` follows
+    sets_outlined : whether the outline is around tiles that are not one class
     studying : whether a thread is working on scores or figures
     outlined : whether flagged tiles have an outline
     legend : whether the canvas has a legend
@@ -87,6 +90,9 @@ class State:
     scales: Mapping[Overlay, Scale] = field(default_factory=lambda: NOTHING)
     temperature: float | None = None
     figures: Mapping[Overlay, Figure] = field(default_factory=lambda: NOTHING)
+    sets_asked: SetsAsked | None = None
+    sets: Sets | None = None
+    sets_outlined: bool = False
     studying: bool = False
     outlined: bool = True
     legend: bool = True

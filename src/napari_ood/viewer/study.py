@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ from napari_ood.scores.thresholds import (
 )
 from napari_ood.viewer.figure import Figure, make_figure
 from napari_ood.viewer.scales import Scale, chosen_scale
+from napari_ood.viewer.sets import Sets, SetsAsked, work_out_sets
 
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
@@ -49,6 +50,18 @@ class Question:
     scales: Mapping[Overlay, Scale]
     thresholds: Mapping[Overlay, Threshold]
     rescored: bool
+    sets: SetsAsked | None = None
+
+    def at_temperature(self, temperature: float | None) -> Question:
+        """The same at another temperature; None is the bundle's own.
+
+        Raises
+        ------
+        ThresholdError
+            If it is not positive.
+        """
+        own = self.scored.card.temperature if temperature is None else temperature
+        return replace(self, scored=self.scored.with_temperature(own))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +72,7 @@ class Answer:
     scores: Mapping[Overlay, tuple[Scale, Floats]]
     thresholds: Mapping[Overlay, Threshold]
     figures: Mapping[Overlay, Figure]
+    sets: Sets | None
 
 
 class Study:
@@ -117,7 +131,8 @@ def answer(question: Question) -> Answer:
         # Read-outs are asked for by the window's thread: what they need is worked out here.
         summarise(scored, value_threshold(scale.score, 0.0))
     probabilities = scored.probabilities() if question.rescored else None
-    return Answer(probabilities, scores, thresholds, figures)
+    sets = work_out_sets(scored, question.sets) if question.sets else None
+    return Answer(probabilities, scores, thresholds, figures, sets)
 
 
 def _carried(scored: ScoredRun, scale: Scale, before: Threshold | None) -> Threshold | None:
