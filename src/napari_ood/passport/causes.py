@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from napari_ood.passport.look_checks import (
     GLASSY,
     STAIN,
-    STAIN_RED,
     blur_limit,
     blurred,
     fold_limit,
     folded,
     inked,
-    shift,
+    outside_share,
 )
 from napari_ood.slides.appearance import STATISTICS
 
@@ -66,5 +65,6 @@ def _unusual_stain(
     usual = slide.statistics[~inked(slide)] if reference is None else reference
     if not len(usual):
         return False
-    shifts = (shift(place.column(name), usual[:, STATISTICS.index(name)]) for name in STAIN)
-    return any(abs(value) >= STAIN_RED for value in shifts)
+    columns = (STATISTICS.index(name) for name in STAIN)
+    shares = (outside_share(place.statistics[:, c], usual[:, c]) for c in columns)
+    return max(shares) >= _MOST
