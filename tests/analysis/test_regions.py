@@ -7,11 +7,11 @@ from typing import Any
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from drawn import DrawnRun
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from drawn import DrawnRun
 from napari_ood.analysis.regions import ORDERS, Region, find_regions, rank_regions
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)

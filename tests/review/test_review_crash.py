@@ -75,7 +75,7 @@ def test_a_process_killed_in_the_middle_of_a_line(tmp_path: Path) -> None:
 
 
 def test_one_of_two_windows_is_killed_at_any_moment(tmp_path: Path) -> None:
-    killed, other = (start(tmp_path, window, n=300) for window in (0, 1))
+    killed, other = (start(tmp_path, window, n=150) for window in (0, 1))
     assert killed.stdin is not None and killed.stdout is not None and other.stdin is not None
     for process in (killed, other):
         assert process.stdin is not None
@@ -85,10 +85,10 @@ def test_one_of_two_windows_is_killed_at_any_moment(tmp_path: Path) -> None:
         assert killed.stdout.readline()
     killed.kill()
     n_killed = 40 + acknowledged(killed, go=False)
-    assert acknowledged(other, go=False) == 300 and other.returncode == 0
+    assert acknowledged(other, go=False) == 150 and other.returncode == 0
 
     store = ReviewStore(tmp_path, RUN, "Ada")
-    assert keys(store, 1) == [f"{i}-1" for i in range(300)], "the other window lost nothing"
+    assert keys(store, 1) == [f"{i}-1" for i in range(150)], "the other window lost nothing"
     saved = keys(store, 0)
     assert saved[:n_killed] == [f"{i}-0" for i in range(n_killed)], "what was saved is there"
     assert len(saved) <= n_killed + 1, "one more may be saved that could not be acknowledged"

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from drawn import DrawnRun
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drawn import DrawnRun
 from napari_ood.analysis.regions import Region, find_regions
 from napari_ood.errors import ReviewError
 from napari_ood.review import Kind, ReviewStore, Verdict
@@ -60,8 +60,8 @@ def test_undo_and_redo_work_across_restarts(folder: Path) -> None:
         return ReviewStore(folder, RUN, "Ada")
 
     first, second, third = verdict(), verdict(kind=Kind.SKIP), verdict("1-1")
-    for given in (first, second, third):
-        reopened().add(given)
+    for each in (first, second, third):
+        reopened().add(each)
     assert reopened().undo() == third
     assert reopened().undo() == second
     assert said(reopened()) == {"0-0": Kind.AGREE}, "the earlier verdict counts again"
@@ -122,7 +122,7 @@ def test_the_review_of_another_run_is_refused(folder: Path) -> None:
     ReviewStore(folder, RUN, "Ada").add(verdict())
     before = {file: file.read_bytes() for file in folder.iterdir()}
     for reviewer in ("Ada", "Bob"):
-        with pytest.raises(ReviewError, match="another run.*choose another folder"):
+        with pytest.raises(ReviewError, match=r"another run.*choose another folder"):
             ReviewStore(folder, "b" * 64, reviewer)
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
@@ -151,7 +151,9 @@ def test_a_file_that_is_deleted_or_cut_meanwhile_loses_nothing(folder: Path) -> 
     assert set(said(ReviewStore(moved.path, RUN, "Ada"))) == {"0-0", "1-1", "2-2"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(data=st.data())
 def test_a_file_cut_at_any_byte_keeps_all_that_is_whole(data: st.DataObject, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
@@ -188,7 +190,7 @@ def test_a_disk_that_takes_half_a_line_loses_nothing(folder: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 50, hard))
     try:
-        with pytest.raises(ReviewError, match="disk.*is full, 1 change is kept"):
+        with pytest.raises(ReviewError, match=r"disk.*is full, 1 change is kept"):
             store.add(verdict("1-1"))
         with pytest.raises(ReviewError, match="2 changes are kept in this window"):
             store.add(verdict("2-2"))

@@ -4,10 +4,10 @@ import time
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
-from drawn import DrawnRun
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drawn import DrawnRun
 from napari_ood.analysis.regions import Region, find_regions
 from napari_ood.review import Kind, Verdict, match_verdicts
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from drawn import DrawnRun
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drawn import DrawnRun
 from napari_ood.analysis.regions import find_regions
 from napari_ood.errors import ReviewError
 from napari_ood.review import Artefact, Kind, Verdict

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         Kappa,
         PairAgreement,
         Proportion,
-        agreement,
         cohens_kappa,
         error_rate,
     )
@@ -28,7 +27,6 @@ _HOME = {
     "Kappa": "agreement",
     "PairAgreement": "agreement",
     "Proportion": "agreement",
-    "agreement": "agreement",
     "cohens_kappa": "agreement",
     "error_rate": "agreement",
     "Match": "matching",
@@ -53,7 +51,6 @@ __all__ = [
     "Proportion",
     "ReviewStore",
     "Verdict",
-    "agreement",
     "cohens_kappa",
     "error_rate",
     "match_verdicts",
