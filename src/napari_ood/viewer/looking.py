@@ -130,13 +130,14 @@ class Looking:
 
     def _apply(self, asked: Question, answer: Answer) -> Mapping[str, Any]:
         maps, scored = asked.maps, asked.scored
-        if answer.scores:
+        if answer.scores or answer.probabilities is not None:
             maps.rescore(scored.index, answer.probabilities, answer.scores)
         self._scored[maps] = scored
         moved = {
             overlay: threshold
             for overlay, threshold in self.at(maps)["thresholds"].items()
-            if threshold is not asked.thresholds.get(overlay) and overlay not in answer.scores
+            if threshold is not asked.thresholds.get(overlay)
+            and threshold.score == maps.scales[overlay].score
         }
         own = scored.temperature == scored.card.temperature
         self._lenses[maps] = {

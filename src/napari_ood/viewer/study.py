@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ood.analysis.offered import depends_on_temperature
 from napari_ood.analysis.summary import summarise
 from napari_ood.errors import OodError, ThresholdError
+from napari_ood.scores import parse_score
 from napari_ood.scores.thresholds import (
     DEFAULT_KEEP,
     Threshold,
@@ -120,7 +122,8 @@ def answer(question: Question) -> Answer:
     thresholds: dict[Overlay, Threshold] = {}
     for overlay, name in question.names.items():
         scale, before = question.scales[overlay], question.thresholds.get(overlay)
-        if question.rescored or name != scale.score:
+        at_another = question.rescored and depends_on_temperature(parse_score(name))
+        if at_another or name != scale.score:
             values = scored.score(name)
             scale = chosen_scale(name, len(scored.classes), scored.familiar(name), values)
             scores[overlay] = (scale, values)
