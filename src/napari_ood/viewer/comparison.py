@@ -37,13 +37,17 @@ class Compared:
 
 @dataclass(frozen=True)
 class Choice:
-    """One snapshot: the two runs, the score, and the outcome so far."""
+    """One snapshot: the two runs, the score, and the outcome so far.
+
+    ``by_hand``: the user has chosen the runs, so that no others are suggested any more.
+    """
 
     a: Path | None = None
     b: Path | None = None
     score: str = ROLES[0]
     by: By = By.SCORE
     copies: bool = False
+    by_hand: bool = False
     busy: bool = False
     compared: Compared | None = None
     error: str = ""
@@ -88,7 +92,13 @@ class Comparison:
         if self.choice.busy:
             return
         old = self.choice
-        self._update(a=a or old.a, b=b or old.b, compared=None, error="")
+        self._update(a=a or old.a, b=b or old.b, by_hand=True, compared=None, error="")
+
+    def suggest(self, a: Path, b: Path) -> None:
+        """Choose runs for the user, who has not chosen any."""
+        old = self.choice
+        if not (old.by_hand or old.busy or old.compared or (old.a, old.b) == (a, b)):
+            self._update(a=a, b=b, error="")
 
     def open(self, path: Path) -> None:
         """Add a run to those that are offered."""
@@ -168,7 +178,7 @@ def candidates(state: State, extra: Iterable[Path | None]) -> tuple[Path, ...]:
     beside = [
         path
         for folder in dict.fromkeys(f.absolute() for f in folders if f is not None)
-        for path in sorted(folder.glob(f"*{SUFFIX}"))
+        for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda p: (len(p.name), p.name))
         if path.name.startswith(names)
     ]
     found = [*shown, *beside[:MOST_CANDIDATES], *(p for p in extra if p is not None)]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_ood.analysis.diverging import Divergence
     from napari_ood.viewer.state import State
 
+PLUGIN = "napari-ood"
 POLL_INTERVAL_MS = 100
 FRAME_MS = 16
 
@@ -68,6 +69,9 @@ class CompareDock(ScrollDock):
         folder = QFileDialog.getExistingDirectory(self, "Open a stored run (….ood.zarr)")
         if folder:
             self.comparison.open(Path(folder).absolute())
+            viewer = self.bridge.viewer
+            if viewer is not None and not self.bridge.session.state.slides:
+                viewer.open(folder, plugin=PLUGIN)  # a difference alone shows no tissue
 
     def _set_score(self, score: str) -> None:
         self.comparison.set_score(score)
@@ -143,8 +147,8 @@ class CompareDock(ScrollDock):
         choice = self.comparison.choice
         paths = candidates(state, (*choice.opened, choice.a, choice.b))
         self.choice.offer(paths, choice)
-        if choice.a is None and choice.b is None and len(paths) > 1:
-            self.comparison.choose(paths[0], paths[1])
+        if len(paths) > 1:
+            self.comparison.suggest(paths[0], paths[1])
 
     def _on_changed(self, new: Choice, old: Choice) -> None:
         if self._bridge is None:
@@ -162,7 +166,7 @@ class CompareDock(ScrollDock):
         if fresh:
             self.difference.show_compared(new.compared)
             self._show_box()
-        if fresh or new.by is not old.by:
+        if old is None or fresh or new.by is not old.by:
             self.regions.show_regions(new)
 
     def teardown(self) -> None:

@@ -192,7 +192,10 @@ class AgreementTable(QTableWidget):
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header = self.horizontalHeader()
+        assert header is not None
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self._header = header
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def show_table(self, difference: RunDifference) -> None:
@@ -205,12 +208,13 @@ class AgreementTable(QTableWidget):
         self.setHorizontalHeaderLabels(classes)
         largest = max(1, int(difference.agreement.max(initial=0)))
         for (i, j), count in np.ndenumerate(difference.agreement):
-            self.setItem(i, j, _count_item(int(count), i == j, count / largest))
-            self.item(i, j).setToolTip(
+            item = _count_item(int(count), i == j, count / largest)
+            item.setToolTip(
                 f"A says {classes[i]}, B says {classes[j]}: {count:,} of {difference.n:,} tiles"
             )
+            self.setItem(i, j, item)
         rows = sum(self.rowHeight(i) for i in range(len(classes)))
-        self.setFixedHeight(rows + self.horizontalHeader().sizeHint().height() + 4)
+        self.setFixedHeight(rows + self._header.sizeHint().height() + 4)
 
 
 def _count_item(count: int, agrees: bool, share: float) -> QTableWidgetItem:
@@ -238,12 +242,13 @@ class RegionsSection(Section):
         self.list.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.list.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.list.verticalHeader().setVisible(False)
         self.list.setShowGrid(False)
-        header = self.list.horizontalHeader()
+        header, numbers = self.list.horizontalHeader(), self.list.verticalHeader()
+        assert header is not None and numbers is not None
+        numbers.setVisible(False)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(3, QHeaderView.ResizeMode.Stretch)
-        self.list.setMinimumHeight(LIST_ROWS * self.list.verticalHeader().defaultSectionSize())
+        self.list.setMinimumHeight(LIST_ROWS * numbers.defaultSectionSize())
         # The row that is current, by mouse or by arrow keys, is the one that is shown.
         self.list.currentCellChanged.connect(self._on_row)
         for widget in (self.by, self.words, self.list):
