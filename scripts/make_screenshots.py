@@ -89,10 +89,10 @@ def press(button: QAbstractButton) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
-def picture(viewer: napari.Viewer, path: Path) -> None:
+def picture(viewer: napari.Viewer, path: Path, width: int = WIDTH_PX) -> None:
     app.save_window(viewer, path)
     image = Image.open(path).convert("RGB")
-    image = image.resize((WIDTH_PX, round(image.height * WIDTH_PX / image.width)), Image.LANCZOS)
+    image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
     # An octree keeps rare colours, such as those of a legend; a median cut gives them away.
     palette = image.quantize(256, method=Image.Quantize.FASTOCTREE)
     image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)

@@ -15,7 +15,6 @@ from qtpy.QtWidgets import QFileDialog
 from napari_ood.errors import ReviewError
 from napari_ood.review.verdicts import Artefact, Kind
 from napari_ood.viewer import review_keys as keys
-from napari_ood.viewer.docking import join_tabs
 from napari_ood.viewer.flight import CONTEXT_TILES, Flight, view_of
 from napari_ood.viewer.outline import Outline
 from napari_ood.viewer.review_head import ReviewHead, message_of
@@ -59,7 +58,6 @@ class ReviewDock(ScrollDock):
         self._flight, self._outline = Flight(viewer), Outline(viewer)
         self._thumbnails: Thumbnails | None = None
         self._overlay: Overlay | None = None
-        self._placed = False
         self.head, self.list, self.panel = ReviewHead(), RegionList(), VerdictPanel()
         self.tail, self.message = ReviewTail(), text_label()
         self.keys = Keys(self._actions())
@@ -138,15 +136,9 @@ class ReviewDock(ScrollDock):
             self.keys.unbind()
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Take the keys; the first time, find a place among the plugin's docks."""
+        """Take the keys."""
         super().showEvent(event)
         self._bind_keys()
-        if not self._placed:
-            self._placed = True
-            QTimer.singleShot(0, self._join_tabs)
-
-    def _join_tabs(self) -> None:
-        join_tabs(self)
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Give the keys back."""

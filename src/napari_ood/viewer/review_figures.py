@@ -47,8 +47,8 @@ def _errors_html(state: QueueState, verdicts: Mapping[str, tuple[Verdict, ...]])
     rows = [_row_html(rate) for rate in error_rate(given, found.scored, score, _levels(state, now))]
     return (
         "<p><b>Errors of the model</b> in judged regions above a threshold</p>"
-        "<table cellspacing='0' cellpadding='2'>"
-        "<tr><td><i>above</i></td><td><i>wrong class</i></td>"
+        "<table cellspacing='0' cellpadding='3'>"
+        "<tr><td><i>above</i></td><td><i>wrong class</i>&nbsp;&nbsp;</td>"
         f"<td><i>artefact, unknown</i></td></tr>{''.join(rows)}</table>"
         "<p><i>In brackets: 95 % interval. These regions were chosen because they stand out: the "
         "rates hold for such places, not for the slide.</i></p>"
@@ -65,7 +65,7 @@ def _levels(state: QueueState, now: float) -> tuple[float, ...]:
 def _row_html(rate: ErrorRate) -> str:
     apart = f"{rate.n_artefact}, {rate.n_unknown}"
     return (
-        f"<tr><td>{rate.threshold:.3g}&nbsp;</td><td>{_proportion(rate.flagged)}&nbsp;</td>"
+        f"<tr><td>{rate.threshold:.3g}&nbsp;&nbsp;</td><td>{_proportion(rate.flagged)}&nbsp;&nbsp;</td>"
         f"<td>{apart}</td></tr>"
     )
 

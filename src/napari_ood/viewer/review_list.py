@@ -17,7 +17,7 @@ from qtpy.QtCore import (
     Qt,
     Signal,
 )
-from qtpy.QtGui import QColor, QFont, QImage, QPainter, QPen, QPixmap
+from qtpy.QtGui import QColor, QFocusEvent, QFont, QImage, QKeyEvent, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import (
     QApplication,
     QFrame,
@@ -258,6 +258,7 @@ class RegionList(QListView):
 
     def __init__(self) -> None:
         super().__init__()
+        self._state: QueueState | None = None
         self.regions = RegionModel()
         self.setModel(self.regions)
         self.setItemDelegate(RegionDelegate(self))
@@ -270,6 +271,7 @@ class RegionList(QListView):
 
     def show_state(self, state: QueueState) -> None:
         """Show the rows of another snapshot and the region at hand."""
+        self._state = state
         self.regions.show_state(state)
         row = self.currentIndex().row()
         wanted = -1 if state.current is None else state.current
@@ -278,12 +280,19 @@ class RegionList(QListView):
             self.setCurrentIndex(index)
             self.scrollTo(index)
 
-    def moveCursor(self, action: Any, modifiers: Any) -> QModelIndex:
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Arrow keys choose the row that they go to."""
-        index = super().moveCursor(action, modifiers)
-        if index.isValid() and index.row() != self.currentIndex().row():
-            self.chosen.emit(index.row())
-        return index
+        before = self.currentIndex().row()
+        super().keyPressEvent(event)
+        row = self.currentIndex().row()
+        if row >= 0 and row != before:
+            self.chosen.emit(row)
+
+    def focusInEvent(self, event: QFocusEvent | None) -> None:
+        """Choose nothing: Qt would make the first row the current one."""
+        super().focusInEvent(event)
+        if self._state is not None:
+            self.show_state(self._state)
 
 
 def _nothing() -> None:

@@ -237,7 +237,7 @@ class ReviewQueue:
         name = " ".join(name.split())
         if name and name != self.state.reviewer:
             self.keep_draft()
-            self._update(reviewer=name, notice="", draft="")
+            self._update(reviewer=name, current=None, notice="", draft="")
             self._want(new_store=True)
 
     # ---------------------------------------------------------------- search

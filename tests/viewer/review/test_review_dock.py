@@ -167,17 +167,24 @@ def test_typing_is_not_judging(window: tuple[Any, Any], qtbot: Any) -> None:
 
 
 def test_a_review_by_mouse(window: tuple[Any, Any], qtbot: Any) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
     viewer, dock = window
     rows = dock.list
+    rows.setFocus()
+    assert (dock.queue.state.current, rows.currentIndex().row()) == (None, -1)
+    QTest.keyClick(rows, Qt.Key.Key_Down)
+    assert dock.queue.state.current == 0
     click(rows.viewport(), rows.visualRect(rows.regions.index(1)).center())
     assert dock.queue.state.current == 1
     qtbot.waitUntil(lambda: rows.regions.pixmap(1) is not None, timeout=10_000)
-    dock.scroll.ensureWidgetVisible(dock.panel.artefacts["fold"])
+    dock.scroll_area.ensureWidgetVisible(dock.panel.artefacts["fold"])
     qtbot.wait(50)
     click(dock.panel.artefacts["fold"])
     assert said(dock) == ["artefact: fold"]
     assert rows.regions.verdict_text(1) == "artefact: fold"
-    dock.scroll.ensureWidgetVisible(dock.panel.overlay)
+    dock.scroll_area.ensureWidgetVisible(dock.panel.overlay)
     qtbot.wait(50)
     click(dock.panel.overlay)
     assert dock.bridge.session.state.overlay is None
@@ -243,7 +250,7 @@ def test_words_where_there_is_nothing_to_review(
 
 
 def click_next(dock: Any, qtbot: Any) -> None:
-    dock.scroll.ensureWidgetVisible(dock.panel.next_button)
+    dock.scroll_area.ensureWidgetVisible(dock.panel.next_button)
     qtbot.wait(50)
     click(dock.panel.next_button)
     assert dock.queue.state.current == 0
