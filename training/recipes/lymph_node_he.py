@@ -109,9 +109,9 @@ CARD: dict[str, Any] = {
         "find foreign tissue reliably.",
         "Appearance sees stain, scanner, focus, compression and scale as much as tissue: slight "
         "blur or 20 % of magnification is flagged. Where tissue is not flagged too, suspect those.",
-        "Tissue disregards what stain jitter, JPEG, scale and slight blur change in the features. "
-        "It has learnt this on tiles that were changed by a program: a real scanner may differ in "
-        "other ways, and then counts as tissue.",
+        "Tissue disregards what stain jitter, JPEG, scale, blur, sharpening and noise change in "
+        "the features. It has learnt this on tiles that were changed by a program: a real scanner "
+        "may differ in other ways (colour fringes, say), and then counts as tissue.",
         "Which layers are read was chosen with the foreign sets of the results in view: their "
         "numbers are somewhat optimistic for other foreign tissue.",
         "Foreign tissue that looks like lymph node at 1 µm/px can stay below the threshold.",
