@@ -3,7 +3,8 @@
     xvfb-run -a -s "-screen 0 1600x1000x24" .venv/bin/python scripts/make_screenshots.py
     … scripts/make_screenshots.py --slide CMU-1-Small-Region.svs --bundle lymph-node-he --name cmu
 
-Writes <name>-running.png, -ood.png, -uncertainty.png and -prediction.png, at most 300 kB each.
+Writes <name>-running.png, -ood.png, -uncertainty.png, -prediction.png, -combined.png and
+-thresholds.png, at most 300 kB each.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from napari_ood.viewer import app
 from napari_ood.viewer.layers import TRUTH_KEY, make_layer
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.restore import truth_of
+from napari_ood.viewer.section_results import CHOICES
 
 MAX_BYTES = 300_000
 WIDTH_PX = 1200
@@ -67,9 +69,15 @@ def make_pictures(viewer: napari.Viewer, args: argparse.Namespace, folder: Path)
     for layer in viewer.layers:
         if TRUTH_KEY in layer.metadata:
             layer.visible = True
-    for overlay in Overlay:
-        press(dock.results.overlay.button(overlay))
-        picture(viewer, args.out / f"{args.name}-{overlay.value}.png")
+    for overlay, _ in CHOICES:
+        if overlay is not None:
+            press(dock.results.overlay.button(overlay))
+            picture(viewer, args.out / f"{args.name}-{overlay.value}.png")
+    press(dock.results.overlay.button(Overlay.OOD))
+    docked, _ = viewer.window.add_plugin_dock_widget(app.PLUGIN, "OOD thresholds", tabify=True)
+    docked.raise_()
+    wait_for(lambda: session.state.figures and not session.state.studying)
+    picture(viewer, args.out / f"{args.name}-thresholds.png")
 
 
 def halfway(progress: Progress | None) -> bool:
