@@ -33,6 +33,8 @@ BACKGROUND = QColor(20, 20, 24, 205)
 TEXT = QColor("#f2f2f2")
 FADE_PX = 84
 MAX_CLASSES = 8
+KEY_PX = 20
+"""Height of the piece of outline."""
 COLORS = ("results", "slide", "overlay", "scales", "legend")
 """Fields of the state on which more depends than the threshold's place."""
 
@@ -200,7 +202,7 @@ class FlaggedKey(QWidget):
 
     def sizeHint(self) -> QSize:
         """The lines of the text."""
-        return QSize(WIDTH_PX, int(self._words().height()) + 2)
+        return QSize(WIDTH_PX, max(int(self._words().height()) + 2, KEY_PX))
 
     minimumSizeHint = sizeHint
 

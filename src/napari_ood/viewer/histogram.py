@@ -33,7 +33,7 @@ INK = "#4f9fd8"
 FAMILIAR_ALPHA = 70
 KEY = (
     f'<span style="color:{INK}">■</span> this slide&nbsp;&nbsp; '
-    '<span style="color:#8a8d93">■</span> in-distribution tiles of the bundle'
+    '<span style="color:#8a8d93">■</span> in-distribution tiles'
 )
 """What the bars are; heights are square roots of shares."""
 

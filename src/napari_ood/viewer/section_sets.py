@@ -32,7 +32,7 @@ class SetsSection(Section):
 
     def __init__(self) -> None:
         super().__init__("Conformal prediction sets")
-        self.on = QCheckBox("Sets of classes at an error of")
+        self.on = QCheckBox("At an error rate of")
         self.error = spin_box(0.1, 50.0, 1, " %")
         self.error.setValue(100 * START)
         self.method = QComboBox()
