@@ -23,17 +23,32 @@ WIDTH_PX = 330
 class _Content(QWidget):
     """As tall as its wrapped texts need: Qt would rather cut them off than scroll."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.grow)
+
     def event(self, event: QEvent | None) -> bool:
-        handled = bool(super().event(event))
+        """Measure anew when the width or the texts have changed."""
+        if event is not None and event.type() in _RESHAPED:
+            # Later: rows that were just added are measured as nothing until Qt has shown them.
+            self._timer.start(SETTLE_MS)
+        return bool(super().event(event))
+
+    def grow(self) -> None:
+        """Take the height that the texts need at this width."""
         layout = self.layout()
-        if layout is not None and event is not None and event.type() in _RESHAPED:
-            height = layout.totalHeightForWidth(self.width())
-            if height != self.minimumHeight():
-                self.setMinimumHeight(max(height, 0))
-        return handled
+        if layout is not None:
+            for child in self.findChildren(QWidget):
+                if (inner := child.layout()) is not None:
+                    inner.activate()
+            layout.invalidate()
+            self.setMinimumHeight(max(layout.totalHeightForWidth(self.width()), 0))
 
 
 _RESHAPED = (QEvent.Type.Resize, QEvent.Type.LayoutRequest)
+SETTLE_MS = 10
 
 
 class ScrollDock(QWidget):

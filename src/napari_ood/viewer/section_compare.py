@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from superqt.utils import signals_blocked
 from napari_ood.analysis.diverging import By, threshold_of
 from napari_ood.viewer.comparison import ROLES, Choice, Compared, describe_run
 from napari_ood.viewer.difference_layer import RAMP
-from napari_ood.viewer.widgets import ColorBar, Section, Segmented, breakable, text_label
+from napari_ood.viewer.widgets import ColorBar, Section, Segmented, text_label
 
 if TYPE_CHECKING:
     from napari_ood.analysis.difference import RunDifference
@@ -195,6 +196,7 @@ class AgreementTable(QTableWidget):
         header = self.horizontalHeader()
         assert header is not None
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header.setTextElideMode(Qt.TextElideMode.ElideRight)
         self._header = header
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
@@ -206,6 +208,10 @@ class AgreementTable(QTableWidget):
         self.setColumnCount(len(classes))
         self.setVerticalHeaderLabels(classes)
         self.setHorizontalHeaderLabels(classes)
+        for i, name in enumerate(classes):
+            for cell in (self.verticalHeaderItem(i), self.horizontalHeaderItem(i)):
+                if cell is not None:
+                    cell.setToolTip(name)
         largest = max(1, int(difference.agreement.max(initial=0)))
         for (i, j), count in np.ndenumerate(difference.agreement):
             item = _count_item(int(count), i == j, count / largest)
@@ -297,7 +303,9 @@ def facts_text(d: RunDifference) -> str:
     """Score, unit, how tiles were paired and how alike the scores are."""
     finite = d.delta[np.isfinite(d.delta)]
     name = d.names[0] if d.names[0] == d.names[1] else f"{d.names[0]} in A, {d.names[1]} in B"
-    lines = [f"B − A of {breakable(name)}, {d.scale.words}."]
+    # A label breaks lines at zero-width spaces; long score names have no others.
+    name = re.sub(r"([+@,(])", "\\1\u200b", name)
+    lines = [f"B − A of {name}, {d.scale.words}."]
     if len(finite):
         lines.append(f"Median {signed(float(np.median(finite)))}.")
     if d.correlation is not None:
@@ -309,6 +317,8 @@ def agreement_text(d: RunDifference) -> str:
     """How often both say the same class."""
     if d.agreed is None:
         return "There are no tiles to compare."
+    if not set(d.a.classes) & set(d.b.classes):
+        return "The bundles have no class in common. Rows: A, columns: B."
     text = f"Same class on {100 * d.agreed:.1f} % of tiles."
     if d.kappa is None:
         return f"{text} Cohen's κ is not defined: both say one class everywhere."
