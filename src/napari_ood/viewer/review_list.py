@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import (
@@ -43,6 +43,8 @@ PADDING_PX = 5
 MARGIN = 0.35
 LEAST_TILES = 3
 MAX_PIXMAPS = 600
+BATCH_ROWS = 1000
+"""Rows that are laid out at once, before the window answers again."""
 MUTED = 0.65
 SWATCH_PX = 10
 PLACEHOLDER = "#808080"
@@ -55,7 +57,7 @@ class RegionModel(QAbstractListModel):
         super().__init__()
         self._state: QueueState | None = None
         self._regions: tuple[Region, ...] = ()
-        self._rows: dict[str, int] = {}
+        self._rows: Mapping[str, int] = {}
         self._thumbnails: Thumbnails | None = None
         self._wake: Callable[[], None] = _nothing
         self._pixmaps: OrderedDict[str, QPixmap] = OrderedDict()
@@ -68,11 +70,9 @@ class RegionModel(QAbstractListModel):
         if state.regions is not self._regions:
             self.beginResetModel()
             self._regions = state.regions
-            self._rows = {region.key: row for row, region in enumerate(self._regions)}
+            self._rows = state.found.places if state.found is not None else {}
             self._pixmaps.clear()
             self.endResetModel()
-        elif self._regions:
-            self.dataChanged.emit(self.index(0), self.index(len(self._regions) - 1))
 
     def set_thumbnails(self, thumbnails: Thumbnails | None, wake: Callable[[], None]) -> None:
         """Take pictures from here, None for none; ``wake`` is called when one is to be read."""
@@ -259,25 +259,42 @@ class RegionList(QListView):
     def __init__(self) -> None:
         super().__init__()
         self._state: QueueState | None = None
+        self._scroll_due = False
         self.regions = RegionModel()
         self.setModel(self.regions)
         self.setItemDelegate(RegionDelegate(self))
         self.setUniformItemSizes(True)
+        self.setLayoutMode(QListView.LayoutMode.Batched)  # tens of thousands of rows take a while
+        self.setBatchSize(BATCH_ROWS)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumHeight(self.MIN_ROWS * (PICTURE_PX + 2 * PADDING_PX))
+        bar = self.verticalScrollBar()
+        assert bar is not None
+        bar.rangeChanged.connect(self._scroll_to_current)
         self.clicked.connect(lambda index: self.chosen.emit(index.row()))
 
     def show_state(self, state: QueueState) -> None:
         """Show the rows of another snapshot and the region at hand."""
         self._state = state
         self.regions.show_state(state)
+        viewport = self.viewport()
+        assert viewport is not None
+        viewport.update()  # telling Qt that all rows changed would lay them all out
         row = self.currentIndex().row()
         wanted = -1 if state.current is None else state.current
         if row != wanted:
             index = self.regions.index(wanted) if wanted >= 0 else QModelIndex()
             self.setCurrentIndex(index)
+            self._scroll_due = wanted >= 0
+            self._scroll_to_current()
+
+    def _scroll_to_current(self) -> None:
+        """Show the region at hand, as soon as its row has been laid out."""
+        index = self.currentIndex()
+        if self._scroll_due and self.visualRect(index).isValid():
+            self._scroll_due = False
             self.scrollTo(index)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:

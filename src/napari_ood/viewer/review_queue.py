@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psygnal import Signal
@@ -120,10 +121,11 @@ class QueueState:
     @property
     def n_done(self) -> int:
         """Number of regions that were judged."""
-        if self.matches is None:
+        if self.matches is None or self.found is None:
             return 0
-        by_key = self.matches.by_key
-        return sum(self.matches.done(region) for region in self.regions if region.key in by_key)
+        # Verdicts are few and regions may be many.
+        places = (self.found.places.get(key) for key in self.matches.by_key)
+        return sum(self.done(self.regions[i]) for i in places if i is not None)
 
     def differs(self, old: QueueState | None, *names: str) -> bool:
         """Whether any of these fields differs from another snapshot; True without one."""
@@ -162,6 +164,7 @@ class ReviewQueue:
         self._search: Search | None = None
         self._wanted: Query | None = None
         self._wanted_at = 0.0
+        self._n_written = 0
 
     def _update(self, **changes: Any) -> None:
         old = self.state
@@ -252,7 +255,7 @@ class ReviewQueue:
         store = s.found.store if s.found is not None and same_run and not new_store else None
         self._wanted = Query(
             maps, lambda: session.scored(maps), s.threshold, s.min_tiles, s.order.value,
-            s.reviewer, store,
+            s.reviewer, store, self._n_written,
         )  # fmt: skip
         self._wanted_at = time.monotonic()
         self._update(searching=True, stage=s.stage if s.found else Stage.SEARCHING)
@@ -296,11 +299,12 @@ class ReviewQueue:
             )  # fmt: skip
             return
         found, region = search.found, self.state.region
-        # A verdict that was given while the search went on is not in what it has matched.
-        matches = found.store.match(found.regions) if region is not None else found.matches
+        # A verdict that was given while the search went on may not be in what it has matched.
+        same = self._n_written == search.query.n_written
+        matches = found.matches if same else found.store.match(found.regions)
         self._update(
             stage=Stage.READY if found.regions else Stage.EMPTY, message="", found=found,
-            matches=matches, current=place_of(region, found.regions), searching=False,
+            matches=matches, current=place_of(region, found), searching=False,
             unsaved=found.store.unsaved,
         )  # fmt: skip
         if not self.state.draft:
@@ -331,7 +335,7 @@ class ReviewQueue:
         """Go to the next region that is not judged yet, from the top when the end is reached."""
         s = self.state
         start = (s.current or 0) + 1
-        places = (*range(start, len(s.regions)), *range(start))
+        places = chain(range(start, len(s.regions)), range(start))
         place = next((i for i in places if not s.done(s.regions[i])), None)
         if place is not None:
             notice = s.notice
@@ -420,7 +424,7 @@ class ReviewQueue:
         self._update(draft=self._comment())
         if verdict is None:
             return
-        place = place_of(verdict, found.regions)
+        place = place_of(verdict, found)
         if place is None:
             self._update(notice=f"{word}: {verdict.category}, of a region that is not listed now.")
             return
@@ -431,6 +435,7 @@ class ReviewQueue:
         """Change the store; what the disk does not take counts all the same and is told."""
         found = self.state.found
         assert found is not None
+        self._n_written += 1
         saved, result = False, None
         try:
             result = step(found.store)
@@ -472,15 +477,14 @@ class ReviewQueue:
         self._wanted = None
 
 
-def place_of(sought: Region | Verdict | None, regions: tuple[Region, ...]) -> int | None:
+def place_of(sought: Region | Verdict | None, found: Found) -> int | None:
     """Place of the region that has the peak of another region or of a verdict; None if none has."""
     if sought is None:
         return None
-    same = next((i for i, region in enumerate(regions) if region.key == sought.key), None)
-    if same is not None:
-        return same
+    if sought.key in found.places:
+        return found.places[sought.key]
     row, col = sought.peak_cell
-    for i, region in enumerate(regions):
+    for i, region in enumerate(found.regions):
         cells = region.cells  # row by row, so the first and the last say which rows there are
         if cells[0, 0] <= row <= cells[-1, 0] and (cells == (row, col)).all(axis=1).any():
             return i

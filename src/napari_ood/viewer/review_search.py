@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Query:
     """What is looked for.
 
     ``scored`` opens the run with its scores; it is called in the thread. ``store`` is the open
-    review, None to open it.
+    review, None to open it; ``n_written`` is how often it was written to before.
     """
 
     maps: Maps
@@ -40,6 +40,7 @@ class Query:
     order: Order
     reviewer: str
     store: ReviewStore | None = None
+    n_written: int = 0
 
     @property
     def limits(self) -> tuple[str, float, int]:
@@ -51,13 +52,15 @@ class Query:
 class Found:
     """What a search has found; ``unsorted`` are the regions row by row.
 
-    ``n_tiles`` and ``area_mm2`` (None without the slide's mpp) are those of all regions together.
+    ``places`` says by key where in ``regions`` a region is; ``n_tiles`` and ``area_mm2`` (None
+    without the slide's mpp) are those of all regions together.
     """
 
     query: Query
     scored: ScoredRun
     unsorted: Regions
     regions: Regions
+    places: Mapping[str, int]
     n_tiles: int
     area_mm2: float | None
     store: ReviewStore
@@ -121,7 +124,9 @@ def _search(query: Query, before: Found | None) -> Found:
     n_tiles = sum(region.n_tiles for region in regions)
     each = scored.mm2_per_tile
     area = None if each is None else each * n_tiles
-    return Found(query, scored, unsorted, regions, n_tiles, area, store, store.match(regions))
+    places = {region.key: place for place, region in enumerate(regions)}
+    matches = store.match(regions)
+    return Found(query, scored, unsorted, regions, places, n_tiles, area, store, matches)
 
 
 def open_store(scored: ScoredRun, reviewer: str) -> ReviewStore:
