@@ -137,7 +137,7 @@ def test_cancel_and_continue(window: tuple[Any, Any], qtbot: Any) -> None:
     click(dock.run.run_button)
     qtbot.waitUntil(lambda: session.state.maps is not None, timeout=60_000)
     click(dock.run.cancel_button)
-    qtbot.waitUntil(lambda: not session.busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not session.busy, timeout=60_000)
     path = session.state.maps.path
     assert 0 < open_run(path).n_tiles < 150
     assert "continues where it stopped" in dock.run.where.text()
