@@ -270,15 +270,15 @@ class Reference:
             raise BundleError(f"the bundle's reference lacks {missing[0]!r}: download it again")
         named = {name.replace(".", "_"): tensors[name] for name in TENSORS}
         # Older bundles have no changed tiles, or no statistics of what tiles look like.
-        optional = {
-            "nuisance_features": tensors.get(NUISANCE),
-            "statistics": (
-                np.stack([tensors[name] for name in _STATISTIC_TENSORS], axis=1)
-                if all(name in tensors for name in _STATISTIC_TENSORS)
-                else None
-            ),
-        }
-        return cls(blocks=blocks, temperature=temperature, **optional, **named)
+        columns = [tensors[name] for name in _STATISTIC_TENSORS if name in tensors]
+        whole = len(columns) == len(_STATISTIC_TENSORS)
+        return cls(
+            blocks=blocks,
+            temperature=temperature,
+            nuisance_features=tensors.get(NUISANCE),
+            statistics=np.stack(columns, axis=1) if whole else None,
+            **named,
+        )
 
     def _parse(self, name: str) -> ScoreSpec:
         try:

@@ -74,9 +74,11 @@ def _training_bytes(method: Method, data: Learning) -> int:
     side = plan.config.crop or data.images.shape[1]
     tiles = torch.rand(BATCH, 3, side, side)
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
-    return (
-        weight_bytes([net]) + 2 * weights + peak_bytes(lambda: net.logits(tiles).sum().backward())
-    )
+
+    def step() -> None:
+        torch.autograd.backward(net.logits(tiles).sum())
+
+    return weight_bytes([net]) + 2 * weights + peak_bytes(step)
 
 
 def _forward(
