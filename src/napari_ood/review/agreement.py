@@ -23,6 +23,10 @@ Z95 = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
 
 
+FEW = 30
+"""With fewer regions the interval of kappa is too narrow to be told (see ``cohens_kappa``)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Kappa:
     """Cohen's kappa of two reviewers.
@@ -53,6 +57,8 @@ class Kappa:
         same = f"same verdict on {self.n_agreed} of {self.n} regions"
         if self.value is None or self.low is None or self.high is None:
             return f"{same}; kappa is not defined, as only one kind of verdict was given"
+        if self.n < FEW:
+            return f"{same}; kappa {self.value:.2f} (of fewer than {FEW} regions: no interval)"
         return f"{same}; kappa {self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
 
 
