@@ -39,7 +39,7 @@ TEST_SPLITS = ("test", "valid")
 APPEARANCE = "mahalanobis@stem+stage1+stage2+stage3"
 TISSUE = {
     "he": "invariant_knn@stem+stage1+stage2+stage3",
-    "photo": "invariant_knn@stage5",
+    "photo": "invariant_nn@stage5",
 }
 HEAD_SCORES = ("entropy", "disagreement", "energy")
 CONFIG = TrainConfig(

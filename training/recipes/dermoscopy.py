@@ -31,7 +31,7 @@ from napari_ood.training.request import Request
 TILE = 160
 CLASSES = ("melanoma", "nevus", "seborrheic_keratosis")
 COLORS = {"melanoma": "#cc3311", "nevus": "#4477aa", "seborrheic_keratosis": "#ddaa33"}
-APPEARANCE, TISSUE = "mahalanobis@stage1", "invariant_knn@stage5"
+APPEARANCE, TISSUE = "mahalanobis@stage1", "invariant_nn@stage5"
 CONFIG = TrainConfig(
     architecture=ARCHITECTURE,
     mean_std=MEAN_STD,

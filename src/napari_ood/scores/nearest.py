@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 NEIGHBOURS = 50
 SEARCH_COLUMNS = 4 * NEIGHBOURS
 FEW_NEIGHBOURS = 10
-"""Of ``invariant_knn``. With fewer it sees changes of appearance a little more (control tiles of
-lymph-node-he: largest AUROC 0.613 with 2, 0.597 with 10), with 50 it finds less foreign tissue."""
+"""k of ``invariant_knn``. With fewer it sees changes of appearance a little more (control tiles of
+lymph-node-he: largest AUROC 0.613 with 2, 0.597 with 10), with 50 it finds less foreign tissue. For
+photographs the nearest one (``invariant_nn``) finds more; chosen on a class left out, in images
+that no result is of: see docs/results.md."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class InvariantNeighbours(Detector):
     """Distance to the k-th nearest training tile in a metric blind to appearance.
 
     Each block of the features is scaled to unit length, and all are whitened by
-    ``invariant_whitening``. k is 10, or the number of training tiles where there are fewer.
+    ``invariant_whitening``.
 
     Attributes
     ----------
@@ -80,17 +82,23 @@ class InvariantNeighbours(Detector):
     search: NearestNeighbors
 
     @classmethod
-    def fit(cls, bank: Bank) -> InvariantNeighbours:
-        """Keep the bank's tiles; ValueError without features of changed tiles."""
+    def fit(cls, bank: Bank, k: int = FEW_NEIGHBOURS) -> InvariantNeighbours:
+        """Keep the bank's tiles to search the k nearest of, or all where there are fewer.
+
+        Raises
+        ------
+        ValueError
+            Without features of changed tiles.
+        """
         from sklearn.neighbors import NearestNeighbors  # slow to import, only needed here
 
         if bank.nuisance is None:
-            raise ValueError("'invariant_knn' needs features of changed tiles")
+            raise ValueError("nearest invariant neighbours need features of changed tiles")
         x = np.asarray(bank.features, np.float64)
         widths = bank.widths or (x.shape[1],)
         plain, changed = (_unit_blocks(rows, widths) for rows in (x, x + bank.nuisance))
         whitening = invariant_whitening(plain, bank.labels, changed - plain)
-        search = NearestNeighbors(n_neighbors=min(FEW_NEIGHBOURS, len(x)), algorithm="brute")
+        search = NearestNeighbors(n_neighbors=min(k, len(x)), algorithm="brute")
         return cls(whitening, widths, search.fit(plain @ whitening))
 
     def score_rows(self, x: Doubles, logits: NDArray[np.floating] | None = None) -> Doubles:

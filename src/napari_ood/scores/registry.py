@@ -46,11 +46,12 @@ FEATURE_SCORES: dict[str, Callable[[Bank], Detector]] = {
     "residual": Residual.fit,
     "multilayer": MultiLayer.fit,
     "invariant": _fit_invariant,
+    "invariant_nn": lambda bank: InvariantNeighbours.fit(bank, k=1),
     "invariant_knn": InvariantNeighbours.fit,
 }
 """Scores that need features and a reference: ``fit(bank)`` gives a detector."""
 
-NEED_CHANGED_TILES = ("invariant", "invariant_knn")
+NEED_CHANGED_TILES = ("invariant", "invariant_nn", "invariant_knn")
 MAX = "max"
 MAX_NESTING = 8
 DEFAULT_BLOCK = "penultimate"

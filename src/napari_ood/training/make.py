@@ -192,8 +192,10 @@ def default_scores(blocks: BlockSpecs, augment: str = "he") -> dict[str, str]:
     beyond its threshold.
     """
     names = [name for name, _, _ in blocks]
-    seen = names[-1:] if augment == "photo" else names[:2]
-    appearance, tissue = f"mahalanobis@{names[0]}", f"invariant_knn@{'+'.join(seen)}"
+    appearance = f"mahalanobis@{names[0]}"
+    tissue = f"invariant_knn@{'+'.join(names[:2])}"
+    if augment == "photo":
+        tissue = f"invariant_nn@{names[-1]}"
     return {
         "uncertainty": "entropy",
         "ood": f"max({appearance},{tissue})",
