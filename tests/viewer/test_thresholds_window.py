@@ -93,7 +93,7 @@ def test_a_click_beside_the_line_chooses_the_score_and_moves_nothing(
     _, dock = window
     session = dock.bridge.session
     plot = dock.cards[Overlay.UNCERTAINTY].histogram
-    dock._scroll.ensureWidgetVisible(plot)
+    dock.scroll_area.ensureWidgetVisible(plot)
     qtbot.wait(50)
     before = dict(session.state.thresholds)
     x = plot.x_of(before[Overlay.UNCERTAINTY].value)
@@ -133,7 +133,7 @@ def test_a_meaning_is_typed_and_what_cannot_be_is_said(window: tuple[Any, Any], 
 
     _, dock = window
     session, section = dock.bridge.session, dock.meaning
-    dock._scroll.ensureWidgetVisible(section)
+    dock.scroll_area.ensureWidgetVisible(section)
     section.share.setFocus()
     section.share.selectAll()
     QTest.keyClicks(section.share, "80")

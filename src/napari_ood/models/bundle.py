@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from napari_ood.models.reference import Reference
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_ood.models.network import MultiHeadNet
+    from napari_ood.models.network import BlockSpec, MultiHeadNet
     from napari_ood.models.prepared import InferenceNet
 
 CHUNK_BYTES = 1 << 22
@@ -109,8 +110,11 @@ class Bundle:
         net = InferenceNet(self.trained_network(), self.card.mean, self.card.std)
         return net.to(target).eval()
 
-    def trained_network(self) -> MultiHeadNet:
-        """Build the network as it was trained, unfused, on the CPU (loads torch)."""
+    def trained_network(self, blocks: Sequence[BlockSpec] | None = None) -> MultiHeadNet:
+        """Build the network as it was trained, unfused, on the CPU (loads torch).
+
+        ``blocks`` are feature blocks in place of the card's, to fit another reference to.
+        """
         from safetensors.torch import load
 
         from napari_ood.models.network import MultiHeadNet
@@ -118,7 +122,7 @@ class Bundle:
         card = self.card
         net = MultiHeadNet(
             card.architecture,
-            card.blocks,
+            card.blocks if blocks is None else blocks,
             card.n_heads,
             card.n_classes,
             card.head_depth,
@@ -127,7 +131,7 @@ class Bundle:
             head_blocks=card.head_blocks,
             input_size=card.input_size,
         )
-        if net.blocks != card.blocks:
+        if blocks is None and net.blocks != card.blocks:
             raise BundleError(
                 f"bundle {self.name!r}: {card.architecture} has features {net.blocks}, "
                 f"the card says {card.blocks}"

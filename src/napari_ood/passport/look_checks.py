@@ -141,16 +141,9 @@ def check_pen(sample: TileSample) -> Check:
     if not len(sample):
         return Check(key, title, Light.GREY, "not known", "There is no tissue to look at.")
     share = float(inked(sample).mean())
-    numbers = {"share_inked": share}
-    value = f"{percent(share, 1)} of tiles"
+    advice = "have the colour of ink: green, blue, black or red. Leave these regions out."
     light = _graded(sample, share, INK_YELLOW, INK_RED)
-    if light is Light.GREEN:
-        return Check(key, title, light, value, f"Among {sample.words}.", numbers)
-    words = (
-        f"Of {sample.words}, {percent(share, 1)} have the colour of ink: green, blue, black or "
-        "red. Leave these regions out."
-    )
-    return Check(key, title, light, value, words, numbers)
+    return _check_share(key, title, light, sample, {"share_inked": share}, advice)
 
 
 def check_fold(sample: TileSample) -> Check:
@@ -160,16 +153,24 @@ def check_fold(sample: TileSample) -> Check:
         words = "Too little tissue to tell a fold from the rest of it."
         return Check(key, title, Light.GREY, "not known", words)
     share = float(folded(sample, fold_limit(sample)).mean())
-    numbers = {"share_folded": share}
-    value = f"{percent(share, 1)} of tiles"
-    light = _graded(sample, share, FOLD_YELLOW, FOLD_RED)
-    if light is Light.GREEN:
-        return Check(key, title, light, value, f"Among {sample.words}.", numbers)
-    words = (
-        f"Of {sample.words}, {percent(share, 1)} are far darker and more saturated than the rest: "
-        "folds, thick tissue or pigment. Look at them before you believe what is said there."
+    advice = (
+        "are far darker and more saturated than the rest: folds, thick tissue or pigment. Look at "
+        "them before you believe what is said there."
     )
-    return Check(key, title, light, value, words, numbers)
+    light = _graded(sample, share, FOLD_YELLOW, FOLD_RED)
+    return _check_share(key, title, light, sample, {"share_folded": share}, advice)
+
+
+def _check_share(
+    key: str, title: str, light: Light, sample: TileSample, share: dict[str, float], advice: str
+) -> Check:
+    """A share of the sample, by its name; ``advice`` says of it what it means, unless green."""
+    ((name, amount),) = share.items()
+    told = percent(amount, 1)
+    words = f"Among {sample.words}."
+    if light is not Light.GREEN:
+        words = f"Of {sample.words}, {told} {advice}"
+    return Check(key, title, light, f"{told} of tiles", words, {name: amount})
 
 
 def inked(sample: TileSample) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import re
 import threading
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from napari_ood.inference import Run
 
 VERSION = 1
+_Entry = tuple[str, Verdict]
+"""A record's id and the verdict it gave."""
+
 RUN_SUFFIX = ".ood.zarr"
 
 
@@ -141,14 +144,7 @@ class ReviewStore:
         ReviewError
             As :meth:`add`.
         """
-        with self._lock:
-            self.refresh()
-            done = self._fold(self.reviewer).done
-            if not done:
-                return None
-            last, verdict = done[-1]
-            self._write({"undo": last})
-            return verdict
+        return self._step("undo", lambda fold: fold.done)
 
     def redo(self) -> Verdict | None:
         """Bring back what was undone last, if no verdict was given since; None if nothing was.
@@ -158,13 +154,17 @@ class ReviewStore:
         ReviewError
             As :meth:`add`.
         """
+        return self._step("redo", lambda fold: fold.undone)
+
+    def _step(self, kind: str, entries_of: Callable[[_Fold], list[_Entry]]) -> Verdict | None:
+        """Move this reviewer's last entry from one list to the other."""
         with self._lock:
             self.refresh()
-            undone = self._fold(self.reviewer).undone
-            if not undone:
+            entries = entries_of(self._fold(self.reviewer))
+            if not entries:
                 return None
-            last, verdict = undone[-1]
-            self._write({"redo": last})
+            last, verdict = entries[-1]
+            self._write({kind: last})
             return verdict
 
     def save(self) -> None:
@@ -286,8 +286,8 @@ class _Fold:
     """What a reviewer's records come to: verdicts that count and those that were undone."""
 
     def __init__(self, records: Iterable[Record], verdicts: Mapping[str, Verdict]) -> None:
-        self.done: list[tuple[str, Verdict]] = []
-        self.undone: list[tuple[str, Verdict]] = []
+        self.done: list[_Entry] = []
+        self.undone: list[_Entry] = []
         for record in records:
             if "verdict" in record:
                 self.done.append((record["id"], verdicts[record["id"]]))
@@ -305,9 +305,7 @@ class _Fold:
         return tuple(by_region.values())
 
 
-def _move(
-    record_id: str, source: list[tuple[str, Verdict]], target: list[tuple[str, Verdict]]
-) -> None:
+def _move(record_id: str, source: list[_Entry], target: list[_Entry]) -> None:
     """Move an entry; two windows that undid the same verdict at once undo it once."""
     for i, entry in enumerate(source):
         if entry[0] == record_id:

@@ -17,6 +17,7 @@ from napari_ood.models import (
     Bundle,
     Card,
     MultiHeadNet,
+    Reference,
     load_bundle,
     resolve_device,
     save_bundle,
@@ -158,28 +159,8 @@ def refit_bundle(
     dataset = read_dataset(request.data, request.tile, request.mpp)
     tiles = _read(request, dataset, on_notice)
     card, config = bundle.card, request.config
-    net = MultiHeadNet(
-        card.architecture,
-        [BlockSpec(*block) for block in config.blocks],
-        card.n_heads,
-        card.n_classes,
-        card.head_depth,
-        card.head_width,
-        card.tile_size,
-        head_blocks=card.head_blocks,
-        input_size=card.input_size,
-    )
-    net.load_state_dict(bundle.trained_network().state_dict())
-    reference = fit_reference(
-        net,
-        card.mean,
-        card.std,
-        *tiles.arrays,
-        temperature=card.temperature,
-        augment=config.augment_kind,
-        seed=config.seed,
-        device=config.device,
-    )
+    net = bundle.trained_network([BlockSpec(*block) for block in config.blocks])
+    reference = _fit(net, card, tiles, config)
     return save_bundle(bundle.path, net, card, reference)
 
 
@@ -260,6 +241,21 @@ def _require_not_cancelled(cancel: threading.Event | None) -> None:
         raise TrainingCancelled("cancelled before the training began")
 
 
+def _fit(
+    net: MultiHeadNet, learnt: Card | Trained, tiles: _Tiles, config: TrainConfig
+) -> Reference:
+    return fit_reference(
+        net,
+        learnt.mean,
+        learnt.std,
+        *tiles.arrays,
+        temperature=learnt.temperature,
+        augment=config.augment_kind,
+        seed=config.seed,
+        device=config.device,
+    )
+
+
 def _save(
     request: Request,
     name: str,
@@ -270,16 +266,7 @@ def _save(
 ) -> Made:
     config = request.config
     net = round_to_half(trained.net)
-    reference = fit_reference(
-        net,
-        trained.mean,
-        trained.std,
-        *tiles.arrays,
-        temperature=trained.temperature,
-        augment=config.augment_kind,
-        seed=config.seed,
-        device=config.device,
-    )
+    reference = _fit(net, trained, tiles, config)
     device = resolve_device(config.device)
     logits, _ = run_network(net, trained.mean, trained.std, tiles.held_images, device)
     summary = {

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_ood.viewer.comparison import Choice, candidates, comparison_of
 from napari_ood.viewer.difference_layer import difference_layer, show_difference
 from napari_ood.viewer.flight import CONTEXT_TILES, Flight, view_of
-from napari_ood.viewer.scroll_dock import ScrollDock
+from napari_ood.viewer.scroll_dock import TabbedDock
 from napari_ood.viewer.section_compare import ChoiceSection, DifferenceSection, RegionsSection
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ POLL_INTERVAL_MS = 100
 FRAME_MS = 16
 
 
-class CompareDock(ScrollDock):
+class CompareDock(TabbedDock):
     """Two stored runs of one slide: their difference as a layer, a table, a list of regions.
 
     Parameters

@@ -24,7 +24,7 @@ from napari_ood.viewer.exporting import (
     missing,
     why_not,
 )
-from napari_ood.viewer.scroll_dock import ScrollDock
+from napari_ood.viewer.scroll_dock import TabbedDock
 from napari_ood.viewer.widgets import Section, breakable, text_label
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ ROLE_TITLES = {
 }
 
 
-class ExportDock(ScrollDock):
+class ExportDock(TabbedDock):
     """What is written, where, how far it is, and what was written.
 
     Parameters

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_ood.errors import OodError
-from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.canvas_legend import show_legend
-from napari_ood.viewer.link import Link
+from napari_ood.viewer.scroll_dock import ScrollDock
 from napari_ood.viewer.section_bundle import BundleSection
 from napari_ood.viewer.section_results import ResultsSection
 from napari_ood.viewer.section_run import RunSection
@@ -24,13 +22,12 @@ from napari_ood.viewer.ticker import Ticker
 if TYPE_CHECKING:
     from napari import Viewer
 
-WIDTH_PX = 330
 PLUGIN = "napari-ood"
 SAMPLE = "synthetic-he"
 """Name of the sample slide and of the bundle that was trained for it."""
 
 
-class OodDock(QWidget):
+class OodDock(ScrollDock):
     """Slide, bundle, run and result of one viewer.
 
     It holds no state: closing and opening it again shows the same, also during a run.
@@ -41,41 +38,15 @@ class OodDock(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._bridge: Bridge | None = bridge_of(napari_viewer)
+        super().__init__(napari_viewer)
         self.slide, self.bundle = SlideSection(), BundleSection()
         self.run, self.results = RunSection(), ResultsSection()
         self._sections = (self.slide, self.bundle, self.run, self.results)
-        self._lay_out()
-        self._connect_sections()
-        self._link = Link(self)
-
-    def _lay_out(self) -> None:
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(8, 4, 8, 8)
-        column.setSpacing(14)
         for section in self._sections:
-            column.addWidget(section)
-        column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        self._scroll = scroll
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll)
-        self.setMinimumWidth(WIDTH_PX)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-
-    @property
-    def bridge(self) -> Bridge:
-        """The bridge to the viewer; RuntimeError once the dock has been closed."""
-        if self._bridge is None:
-            raise RuntimeError("this dock was closed; open it again from the Plugins menu")
-        return self._bridge
+            self.column.addWidget(section)
+        self.column.addStretch(1)
+        self._connect_sections()
+        self.follow()
 
     def _connect_sections(self) -> None:
         session = self.bridge.session
@@ -128,7 +99,7 @@ class OodDock(QWidget):
             QTimer.singleShot(0, self._scroll_to_results)
 
     def _scroll_to_results(self) -> None:
-        self._scroll.ensureWidgetVisible(self.results)
+        self.scroll_area.ensureWidgetVisible(self.results)
 
     # ---------------------------------------------------------------- window
 
@@ -136,16 +107,3 @@ class OodDock(QWidget):
         """Put the legend on the canvas: only now the window is known."""
         super().showEvent(event)
         show_legend(self.bridge, self)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Unbind when napari takes the widget out of its dock: no close event ever comes."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.teardown()
-        return bool(super().event(event))
-
-    def teardown(self) -> None:
-        """Stop following the session; the run goes on. May be called more than once."""
-        if self._bridge is not None:
-            self._link.cut()
-            self._bridge = None
-            self.deleteLater()  # nobody else owns a widget without a parent

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_ood.passport import Light
 from napari_ood.viewer.inspection import Findings, Subject, inspection_of, subject_of
-from napari_ood.viewer.scroll_dock import ScrollDock
+from napari_ood.viewer.scroll_dock import TabbedDock
 from napari_ood.viewer.section_passport import CheckRow, SummaryRow
 from napari_ood.viewer.widgets import breakable, text_label
 
@@ -29,7 +29,7 @@ LOOKING = "Looking at the slide…"
 NO_BUNDLE = "No bundle is chosen, so nothing is compared with what a model knows"
 
 
-class PassportDock(ScrollDock):
+class PassportDock(TabbedDock):
     """Lights with words for the chosen slide; a reviewer may override one and say why.
 
     Parameters

@@ -24,7 +24,7 @@ from napari_ood.viewer.review_panel import VerdictPanel, press
 from napari_ood.viewer.review_queue import QueueState, ReviewQueue, Stage
 from napari_ood.viewer.review_tail import ReviewTail
 from napari_ood.viewer.reviewer import remember_reviewer, remembered_reviewer
-from napari_ood.viewer.scroll_dock import ScrollDock
+from napari_ood.viewer.scroll_dock import TabbedDock
 from napari_ood.viewer.thumbnails import Thumbnails
 from napari_ood.viewer.ticker import main_window
 from napari_ood.viewer.widgets import text_label
@@ -40,7 +40,7 @@ POLL_INTERVAL_MS = 60
 FRAME_INTERVAL_MS = 16
 
 
-class ReviewDock(ScrollDock):
+class ReviewDock(TabbedDock):
     """The review queue of one viewer.
 
     Verdicts are on the disk when they are given; closing and opening the dock shows them again.

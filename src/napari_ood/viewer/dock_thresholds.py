@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QCheckBox, QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox
 from superqt.utils import signals_blocked
 
 from napari_ood.analysis.summary import summarise
 from napari_ood.errors import OodError
 from napari_ood.scores.thresholds import Meaning, value_threshold
-from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.canvas_legend import show_legend
 from napari_ood.viewer.follower import follow
 from napari_ood.viewer.histogram import KEY
 from napari_ood.viewer.layers import TITLES
-from napari_ood.viewer.link import Link
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.score_card import ScoreCard
+from napari_ood.viewer.scroll_dock import ScrollDock
 from napari_ood.viewer.section_meaning import MeaningSection
 from napari_ood.viewer.section_results import RAMPS
 from napari_ood.viewer.section_sets import SetsSection
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from napari_ood.scores.conformal import Method
     from napari_ood.viewer.state import State
 
-WIDTH_PX = 330
 NO_RUN = "Thresholds need a run: open one, or run a bundle on a slide in the dock OOD."
 RUNNING = "Thresholds can be moved when the run has ended; the default holds meanwhile."
 NOT_STORED = "The run is not where it was stored any more: its thresholds cannot be moved."
@@ -43,7 +40,7 @@ WORKING = "Reading the run…"
 ORDER = (Overlay.OOD, Overlay.APPEARANCE, Overlay.TISSUE, Overlay.UNCERTAINTY)
 
 
-class ThresholdsDock(QWidget):
+class ThresholdsDock(ScrollDock):
     """Histograms with thresholds for the chosen slide's scores; holds no state.
 
     Parameters
@@ -52,8 +49,7 @@ class ThresholdsDock(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._bridge: Bridge | None = bridge_of(napari_viewer)
+        super().__init__(napari_viewer)
         self.note = text_label()
         self.key = text_label(KEY)
         self.key.setToolTip("Bars show square roots of shares, so that a few tiles are seen, too.")
@@ -67,34 +63,20 @@ class ThresholdsDock(QWidget):
         self._shown_in = Section("On the slide")
         self._lay_out()
         self._connect()
-        self._link = Link(self)
+        self.follow()
 
     def _lay_out(self) -> None:
         self._shown_in.body.addWidget(self.outlined)
         self._shown_in.body.addWidget(self.flagged_only)
         self._shown_in.body.addWidget(self.legend)
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(8, 4, 8, 8)
-        column.setSpacing(12)
-        column.addWidget(self.note)
-        column.addWidget(self.key)
+        self.column.setSpacing(12)
+        self.column.addWidget(self.note)
+        self.column.addWidget(self.key)
         for card in self.cards.values():
-            column.addWidget(card)
+            self.column.addWidget(card)
         for section in (self.meaning, self._shown_in, self.temperature, self.sets):
-            column.addWidget(section)
-        column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        self._scroll = scroll
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll)
-        self.setMinimumWidth(WIDTH_PX)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+            self.column.addWidget(section)
+        self.column.addStretch(1)
 
     def _connect(self) -> None:
         session = self.bridge.session
@@ -110,13 +92,6 @@ class ThresholdsDock(QWidget):
         self.temperature.asked.connect(session.set_temperature)
         self.sets.asked.connect(self._ask_sets)
         self.sets.outlined.connect(session.set_sets_outlined)
-
-    @property
-    def bridge(self) -> Bridge:
-        """The bridge to the viewer; RuntimeError once the dock has been closed."""
-        if self._bridge is None:
-            raise RuntimeError("this dock was closed; open it again from the Plugins menu")
-        return self._bridge
 
     # ---------------------------------------------------------------- what the user asks for
 
@@ -227,19 +202,6 @@ class ThresholdsDock(QWidget):
         """Put the legend on the canvas: only now the window is known."""
         super().showEvent(event)
         show_legend(self.bridge, self)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Unbind when napari takes the widget out of its dock: no close event ever comes."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.teardown()
-        return bool(super().event(event))
-
-    def teardown(self) -> None:
-        """Stop following the session. May be called more than once."""
-        if self._bridge is not None:
-            self._link.cut()
-            self._bridge = None
-            self.deleteLater()
 
 
 def _active(state: State) -> Overlay | None:

@@ -55,14 +55,19 @@ class ScrollDock(QWidget):
     """A dock of one viewer that holds no state: closed and opened again it shows the same.
 
     A subclass fills ``column``, then calls :meth:`follow` as the last thing in its constructor.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+    content : QWidget, optional
+        What scrolls; it gets the column as its layout.
     """
 
-    def __init__(self, napari_viewer: ViewerModel) -> None:
+    def __init__(self, napari_viewer: ViewerModel, content: QWidget | None = None) -> None:
         super().__init__()
         self._bridge: Bridge | None = bridge_of(napari_viewer)
         self._link: Link | None = None
-        self._placed = False
-        content = _Content()
+        content = QWidget() if content is None else content
         self.column = QVBoxLayout(content)
         self.column.setContentsMargins(8, 4, 8, 8)
         self.column.setSpacing(14)
@@ -92,6 +97,28 @@ class ScrollDock(QWidget):
         """Redraw what differs between two snapshots; everything when ``old`` is None."""
         raise NotImplementedError
 
+    def event(self, event: QEvent | None) -> bool:
+        """Unbind when napari takes the widget out of its dock: no close event ever comes."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.teardown()
+        return bool(super().event(event))
+
+    def teardown(self) -> None:
+        """Stop following the session; a run goes on. May be called more than once."""
+        if self._bridge is not None:
+            if self._link is not None:
+                self._link.cut()
+            self._bridge = None
+            self.deleteLater()  # nobody else owns a widget without a parent
+
+
+class TabbedDock(ScrollDock):
+    """A dock that finds its place on the tabs of the plugin's others, as tall as its texts need."""
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__(napari_viewer, _Content())
+        self._placed = False
+
     def showEvent(self, event: QShowEvent | None) -> None:
         """Find a place among the plugin's docks, the first time."""
         super().showEvent(event)
@@ -101,17 +128,3 @@ class ScrollDock(QWidget):
 
     def _join_tabs(self) -> None:
         join_tabs(self)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Unbind when napari takes the widget out of its dock: no close event ever comes."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.teardown()
-        return bool(super().event(event))
-
-    def teardown(self) -> None:
-        """Stop following the session. May be called more than once."""
-        if self._bridge is not None:
-            if self._link is not None:
-                self._link.cut()
-            self._bridge = None
-            self.deleteLater()  # nobody else owns a widget without a parent
