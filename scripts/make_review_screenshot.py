@@ -16,6 +16,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_ood.demo import run_demo
+from napari_ood.naming import RUN_SUFFIX
 from napari_ood.viewer import app
 from napari_ood.viewer.dock_review import ReviewDock
 from napari_ood.viewer.review_queue import Order
@@ -49,7 +50,7 @@ def main() -> None:
 
 def make_run(folder: Path) -> Path:
     run_demo(folder)
-    return next(folder.glob(f"*{app.RUN_SUFFIX}"))
+    return next(folder.glob(f"*{RUN_SUFFIX}"))
 
 
 def as_reviewer(dock: ReviewDock, name: str) -> None:

@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_ood.cli.report import STDOUT, complain, print_table
+from napari_ood.cli.report import STDOUT, check_folder, complain, print_table
 from napari_ood.errors import OodError
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def diff(args: Namespace) -> int:
     from napari_ood.analysis.scored import ScoredRun
 
     for path in (args.json, args.out):
-        if path not in (None, STDOUT) and not path.absolute().parent.is_dir():
-            raise OodError(f"{path} cannot be written: its folder does not exist")
+        check_folder(path)
     a, b = (ScoredRun(open_run(path)) for path in (args.run_a, args.run_b))
     difference = compare_runs(a, b, args.score, copies=args.copies)
     regions = diverging_regions(difference, args.by)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ood.cli.progress import StatusLine
-from napari_ood.cli.report import STDOUT, complain
+from napari_ood.cli.report import STDOUT, check_folder, complain
 from napari_ood.errors import OodError
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def _told(path: Path) -> Iterator[None]:
 
 def _check_outputs(args: Namespace) -> None:
     """Fail before the network runs, not after."""
-    if args.json not in (None, STDOUT) and not args.json.absolute().parent.is_dir():
-        raise OodError(f"{args.json} cannot be written: its folder does not exist")
+    check_folder(args.json)
     if args.figures is not None:
         if args.figures.exists() and not args.figures.is_dir():
             raise OodError(f"{args.figures} is no folder: --figures wants one")

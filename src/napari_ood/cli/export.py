@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_ood.cli.interrupt import interrupt_sets_event
 from napari_ood.cli.progress import StatusLine
-from napari_ood.cli.report import CANCELLED, STDOUT, complain
+from napari_ood.cli.report import CANCELLED, STDOUT, check_folder, complain
 from napari_ood.errors import ExportCancelled, ExportError, OodError
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def export(args: Namespace) -> int:
     from napari_ood.analysis.scored import ScoredRun
     from napari_ood.export import export_run
 
-    if args.json not in (None, STDOUT) and not args.json.absolute().parent.is_dir():
-        raise ExportError(f"{args.json} cannot be written: its folder does not exist")
+    check_folder(args.json)
     scored = ScoredRun(open_run(args.run))
     thresholds = _thresholds(scored, args.threshold)
     with ExitStack() as stack:

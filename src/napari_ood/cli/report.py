@@ -34,6 +34,18 @@ def complain(error: BaseException | str, debug: bool = False) -> int:
     return code
 
 
+def check_folder(file: Path | None) -> None:
+    """Fail before the work, not after it, where a file cannot be written.
+
+    Raises
+    ------
+    OodError
+        If the file's folder does not exist.
+    """
+    if file not in (None, STDOUT) and not file.absolute().parent.is_dir():
+        raise OodError(f"{file} cannot be written: its folder does not exist")
+
+
 def print_json(record: Mapping[str, Any] | list[Any], indent: int | None = 2) -> None:
     """Print JSON; ``indent=None`` puts it on one line."""
     print(json.dumps(record, indent=indent), flush=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_ood.errors import SlideError, ThresholdError
 from napari_ood.export.outline import Lattice
+from napari_ood.naming import run_name
 
 if TYPE_CHECKING:
     from napari_ood.analysis.regions import Region
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from napari_ood.scores.thresholds import Threshold
     from napari_ood.slides import Slide
 
-RUN_SUFFIX = ".ood.zarr"
 Origin = tuple[int, int]
 
 
@@ -47,7 +47,7 @@ class Results:
     @property
     def name(self) -> str:
         """Name of the run, which begins the name of every file."""
-        return Path(self.scored.run.path).name.removesuffix(RUN_SUFFIX)
+        return run_name(self.scored.run.path)
 
     @property
     def scores(self) -> Mapping[str, str]:

@@ -19,11 +19,11 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_ood.errors import RunError
+from napari_ood.naming import RUN_SUFFIX
 
 if TYPE_CHECKING:
     from napari_ood.inference.plan import Plan
 
-SUFFIX = ".ood.zarr"
 ATTRIBUTE = "napari_ood_run"
 FORMAT_VERSION = 1
 
@@ -172,7 +172,7 @@ def open_group(path: Path) -> zarr.Group:
     """Open a run's group for reading; RunError where there is none that this version reads."""
     if not (path / "zarr.json").is_file():
         what = "is not a run" if path.exists() else "does not exist"
-        raise RunError(f"{path} {what}; runs are folders that end in {SUFFIX}")
+        raise RunError(f"{path} {what}; runs are folders that end in {RUN_SUFFIX}")
     try:
         group = zarr.open_group(path, mode="r")
         attributes = group.attrs[ATTRIBUTE]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ood.errors import ReviewError
+from napari_ood.naming import run_name
 from napari_ood.review.journal import Journal, Record
 from napari_ood.review.matching import Matches, match_verdicts
 from napari_ood.review.verdicts import Verdict
@@ -30,13 +31,11 @@ VERSION = 1
 _Entry = tuple[str, Verdict]
 """A record's id and the verdict it gave."""
 
-RUN_SUFFIX = ".ood.zarr"
-
 
 def review_folder(run_path: str | Path) -> Path:
     """Where the review of a run is kept by default: ``slide.review`` beside ``slide.ood.zarr``."""
     path = Path(run_path)
-    return path.with_name(path.name.removesuffix(RUN_SUFFIX) + ".review")
+    return path.with_name(f"{run_name(path)}.review")
 
 
 def run_identity(run: Run) -> str:

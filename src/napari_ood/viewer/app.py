@@ -10,6 +10,7 @@ import napari
 from qtpy.QtCore import QEventLoop, QTimer
 
 from napari_ood.errors import RunError
+from napari_ood.naming import RUN_SUFFIX
 from napari_ood.viewer.layers import TRUTH_KEY
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-ood"
 DOCK = "OOD"
-RUN_SUFFIX = ".ood.zarr"
 WINDOW_PX = (1600, 1000)
 SETTLE_MS = 200
 

@@ -12,7 +12,8 @@ from psygnal import Signal
 
 from napari_ood.analysis.diverging import By, Divergence, diverging_regions
 from napari_ood.errors import RunError
-from napari_ood.viewer.output import SUFFIX, default_folder
+from napari_ood.naming import RUN_SUFFIX, run_name
+from napari_ood.viewer.output import default_folder
 from napari_ood.viewer.task import Task
 
 if TYPE_CHECKING:
@@ -171,14 +172,14 @@ def candidates(state: State, extra: Iterable[Path | None]) -> tuple[Path, ...]:
     """Stored runs to choose from: those on screen, those beside the slide, those opened by hand."""
     shown = [r.maps.path for r in state.results if r.maps.path is not None]
     folders = [state.folder, *(p.parent for p in shown)]
-    names: tuple[str, ...] = tuple(p.name.removesuffix(SUFFIX) for p in shown)
+    names: tuple[str, ...] = tuple(run_name(p) for p in shown)
     if state.slide is not None:
         folders.append(default_folder(state.slide.path))
         names = (*names, state.slide.name)
     beside = [
         path
         for folder in dict.fromkeys(f.absolute() for f in folders if f is not None)
-        for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda p: (len(p.name), p.name))
+        for path in sorted(folder.glob(f"*{RUN_SUFFIX}"), key=lambda p: (len(p.name), p.name))
         if path.name.startswith(names)
     ]
     found = [*shown, *beside[:MOST_CANDIDATES], *(p for p in extra if p is not None)]
@@ -189,7 +190,7 @@ def describe_run(path: Path) -> str:
     """Name and bundle of a stored run; its name alone where that cannot be read."""
     from napari_ood.inference.store import ATTRIBUTE, open_group
 
-    name = path.name.removesuffix(SUFFIX)
+    name = run_name(path)
     try:
         record: Any = open_group(path).attrs[ATTRIBUTE]
     except RunError:

@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from napari_ood.errors import ExportCancelled
 from napari_ood.export import FORMATS, export_run
-from napari_ood.viewer.output import SUFFIX
+from napari_ood.naming import run_name
 from napari_ood.viewer.state import Phase
 from napari_ood.viewer.task import Task
 
@@ -181,7 +181,7 @@ def missing(name: str) -> str:
 
 def default_out(run: Path) -> Path:
     """Folder ``<slide>.export`` beside the run."""
-    return run.with_name(f"{run.name.removesuffix(SUFFIX)}.export")
+    return run.with_name(f"{run_name(run)}.export")
 
 
 def thresholds_of(state: State) -> dict[str, Threshold] | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ood.naming import run_name
 from napari_ood.scores import mean_probability
 from napari_ood.viewer.combined import combine, fade_table
 from napari_ood.viewer.scales import Scale, card_scale
@@ -153,7 +154,7 @@ class Maps:
     @property
     def name(self) -> str:
         """Name of the stored run, without its suffix."""
-        return self.path.name.removesuffix(".ood.zarr") if self.path else "run"
+        return run_name(self.path) if self.path else "run"
 
     @property
     def overlays(self) -> tuple[Overlay, ...]:

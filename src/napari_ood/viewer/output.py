@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from platformdirs import user_data_path
 
 from napari_ood.errors import RunError, SlideError
+from napari_ood.naming import RUN_SUFFIX
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
     from napari_ood.slides import Slide
     from napari_ood.viewer.job import Box
-
-SUFFIX = ".ood.zarr"
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ def choose_output(
 
 
 def _candidates(folder: Path, name: str) -> Iterator[Path]:
-    yield folder / f"{name}{SUFFIX}"
-    yield from (folder / f"{name}-{n}{SUFFIX}" for n in count(2))
+    yield folder / f"{name}{RUN_SUFFIX}"
+    yield from (folder / f"{name}-{n}{RUN_SUFFIX}" for n in count(2))
 
 
 def _identity(slide: Slide, bundle: Bundle, region: Box | None) -> dict[str, object]:

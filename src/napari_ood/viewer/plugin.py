@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ood.errors import OodError
+from napari_ood.naming import RUN_SUFFIX
 
 if TYPE_CHECKING:
     from napari.types import LayerData
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from napari_ood.slides import Slide
     from napari_ood.viewer.bridge import Bridge
 
-RUN_SUFFIX = ".ood.zarr"
 MAP_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr")
 NOTHING: list[LayerData] = [(None,)]
 """napari's way to say that a file was taken but gives no layer."""
