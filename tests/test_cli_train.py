@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,11 +22,12 @@ from napari_ood import load_bundle
 from napari_ood.cli import main
 from napari_ood.cli.parser import build_parser
 from napari_ood.cli.train import config
-from napari_ood.training import read_dataset, split_dataset
+from napari_ood.errors import BundleError
+from napari_ood.training import TrainConfig, read_dataset, split_dataset
 from napari_ood.training.layers import default_blocks
-from napari_ood.training.make import EQUALLY_OFTEN
+from napari_ood.training.make import EQUALLY_OFTEN, refit_bundle
 from napari_ood.training.report import _write_held_out
-from napari_ood.training.request import CHECKPOINT
+from napari_ood.training.request import CHECKPOINT, Request
 
 TINY = ("--arch", "test_resnet", "--tile", "32", "--heads", "3", "--device", "cpu", "--mpp", "1")
 FAST = (*TINY, "--batch-size", "16", "--lr", "0.003")
@@ -78,6 +81,31 @@ def made(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, A
     assert "on cpu (bf16); report: " in done.stdout
     assert f"napari-ood evaluate {out} --id {out}.report/held_out.csv" in done.stdout
     return out, json.loads(summary.read_text("utf-8")), done.stderr
+
+
+def test_a_reference_is_fitted_anew_with_the_same_weights(
+    made: tuple[Path, Any, str], tiles: Path, tmp_path: Path
+) -> None:
+    """With the same blocks it is the same reference; others may be chosen."""
+    out = tmp_path / "again"
+    shutil.copytree(made[0], out)
+    before = load_bundle(out)
+    specs = tuple((b.name, b.layer, b.pool) for b in before.card.blocks)
+    config = TrainConfig(before.card.architecture, specs, n_heads=3, seed=3, device="cpu")
+    request = Request(data=tiles, out=out, config=config, tile=32, mpp=1.0)
+    again = refit_bundle(request, before)
+    assert again.hashes["model.safetensors"] == before.hashes["model.safetensors"]
+    old, new = (bundle.require_reference() for bundle in (before, again))
+    for name, array in old.tensors().items():
+        np.testing.assert_allclose(new.tensors()[name], array, atol=2e-3, err_msg=name)
+    wider = (*specs, ("deep", "layer3", "mean"))
+    more = dataclasses.replace(request, config=dataclasses.replace(config, blocks=wider))
+    bundle = refit_bundle(more, again)
+    assert [block.name for block in bundle.card.blocks] == [name for name, _, _ in wider]
+    assert bundle.hashes["model.safetensors"] == before.hashes["model.safetensors"]
+    fewer = dataclasses.replace(request, config=dataclasses.replace(config, blocks=specs[:1]))
+    with pytest.raises(BundleError, match="features that are not stored"):
+        refit_bundle(fewer, bundle)
 
 
 def test_a_bundle_is_made_complete(made: tuple[Path, Any, str]) -> None:

@@ -31,7 +31,6 @@ QUESTIONS = {
     "tissue": "Where is tissue that the model has not learnt?",
 }
 NOT_FOR_DIAGNOSIS = "For research only. Not a medical device; not for diagnosis."
-_REGIONS_OF = ("ood", "appearance", "tissue", "uncertainty")
 _MOST_LIMITATIONS = 12
 
 
