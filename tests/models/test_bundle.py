@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -16,10 +17,12 @@ from napari_ood.models import (
     BundleEntry,
     Card,
     Reference,
+    add_to_bundle,
     list_bundles,
     load_bundle,
     save_bundle,
 )
+from napari_ood.models.card import LOCATIONS, TILES
 
 
 @pytest.fixture
@@ -143,3 +146,57 @@ def test_save_does_not_overwrite_what_is_no_bundle(tiny_bundle: Bundle, tmp_path
     with pytest.raises(BundleError, match="no bundle"):
         save_bundle(tmp_path, tiny_bundle.trained_network(), tiny_bundle.card)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def thumbnails() -> dict[str, np.ndarray]:
+    return {"pixels": np.arange(12, dtype=np.uint8).reshape(3, 4).T}
+
+
+def test_an_extra_leaves_weights_reference_and_runs_as_they_are(copy: Path):
+    before = load_bundle(copy)
+    text = json.loads((copy / "config.json").read_text())
+    text["of_another_tool"] = {"kept": True}
+    (copy / "config.json").write_text(json.dumps(text))
+    after = add_to_bundle(load_bundle(copy), {TILES: thumbnails()})
+    assert after.hashes == before.hashes
+    arrays = after.arrays(TILES)
+    assert arrays is not None
+    np.testing.assert_array_equal(arrays["pixels"], thumbnails()["pixels"])
+    assert json.loads((copy / "config.json").read_text())["of_another_tool"] == {"kept": True}
+    assert after.arrays("heatmap.safetensors") is None
+    assert not list(copy.glob(".*"))
+
+
+def test_an_extra_goes_into_a_copy_and_a_second_one_beside_the_first(copy: Path, tmp_path: Path):
+    first = add_to_bundle(load_bundle(copy), {TILES: thumbnails()}, tmp_path / "out")
+    both = add_to_bundle(load_bundle(copy), {LOCATIONS: thumbnails()}, tmp_path / "out")
+    assert first.path == both.path == (tmp_path / "out").resolve()
+    assert set(both.card.files) >= {TILES, LOCATIONS}
+    assert TILES not in load_bundle(copy).card.files
+
+
+def test_an_extra_needs_a_known_name_and_a_folder_of_the_same_bundle(copy: Path, tmp_path: Path):
+    bundle = load_bundle(copy)
+    with pytest.raises(BundleError, match="no extra"):
+        add_to_bundle(bundle, {"other.safetensors": thumbnails()})
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("x")
+    with pytest.raises(BundleError, match="not this bundle"):
+        add_to_bundle(bundle, {TILES: thumbnails()}, tmp_path / "notes")
+
+
+def test_an_altered_extra_is_refused(copy: Path):
+    add_to_bundle(load_bundle(copy), {TILES: thumbnails()})
+    with (copy / TILES).open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\xff")
+    with pytest.raises(BundleError, match="is not the file"):
+        load_bundle(copy)
+
+
+def test_a_bundle_that_cannot_be_saved_leaves_the_old_one_whole(copy: Path):
+    bundle = load_bundle(copy)
+    card = dataclasses.replace(bundle.card, scores={"uncertainty": "entropy", "ood": "knn@nowhere"})
+    with pytest.raises(BundleError):
+        save_bundle(copy, bundle.trained_network(), card, bundle.reference)
+    assert load_bundle(copy).hashes == bundle.hashes

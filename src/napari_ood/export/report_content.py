@@ -249,7 +249,7 @@ def _provenance(scored: ScoredRun) -> tuple[Row, ...]:
         Row("Made", str(record.get("created", ""))),
         Row("Slide file, sha256 of samples", str(record["slide"]["fingerprint"])),
         *(
-            Row(f"Bundle file {name}, sha256", str(digest))
+            Row(f"Bundle: {name}, sha256", str(digest))
             for name, digest in record["bundle"]["hashes"].items()
         ),
         Row("Grid", f"{grid.rows} × {grid.cols} tiles of {grid.tile} px, stride {grid.stride} px"),

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from napari_ood._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from napari_ood.models.bundle import Bundle, open_bundle, save_bundle
+    from napari_ood.models.bundle import Bundle, open_bundle
     from napari_ood.models.card import Card, FeatureBlock, read_card
     from napari_ood.models.device import Device, available_devices, resolve_device
     from napari_ood.models.memory import reuse_freed_memory
     from napari_ood.models.network import BlockSpec, MultiHeadNet
     from napari_ood.models.prepared import InferenceNet, normalise, prepare_for_inference
     from napari_ood.models.reference import Reference
+    from napari_ood.models.saving import add_to_bundle, save_bundle
     from napari_ood.models.zoo import BundleEntry, bundle_folders, list_bundles, load_bundle
 
 # Before torch is loaded, as its OpenMP (libgomp) reads this once: threads that wait for each other
@@ -32,7 +33,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 _HOME = {
     "Bundle": "bundle",
     "open_bundle": "bundle",
-    "save_bundle": "bundle",
     "Card": "card",
     "FeatureBlock": "card",
     "read_card": "card",
@@ -46,6 +46,8 @@ _HOME = {
     "normalise": "prepared",
     "prepare_for_inference": "prepared",
     "Reference": "reference",
+    "add_to_bundle": "saving",
+    "save_bundle": "saving",
     "BundleEntry": "zoo",
     "bundle_folders": "zoo",
     "list_bundles": "zoo",
@@ -62,6 +64,7 @@ __all__ = [
     "InferenceNet",
     "MultiHeadNet",
     "Reference",
+    "add_to_bundle",
     "available_devices",
     "bundle_folders",
     "list_bundles",

@@ -1,12 +1,11 @@
 """A bundle on disk: card + weights + reference, each file checked before it is used.
 
-No torch is loaded until ``Bundle.network`` is called. Weights and reference are safetensors:
-opening them runs no code.
+No torch is loaded until ``Bundle.network`` is called. Weights, reference and extras are
+safetensors: opening them runs no code.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,10 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from napari_ood.errors import BundleError
-from napari_ood.models.card import CONFIG, MODEL, REFERENCE, BundleFile, Card, read_card
+from napari_ood.models.card import EXTRAS, MODEL, REFERENCE, Card, read_card
 from napari_ood.models.reference import Reference
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class Bundle:
         Its folder.
     card : Card
     hashes : dict of str to str
-        sha256 of every file, ``config.json`` included: what a run records.
+        What determines a run, which records it: sha256 of weights and reference by file name, and
+        under ``card`` that of the card. Extras don't count: a run made before they were added
+        stays a run of this bundle.
     """
 
     def __init__(self, path: Path, card: Card, hashes: dict[str, str]) -> None:
@@ -61,19 +64,31 @@ class Bundle:
         BundleError
             If the file was altered since the bundle was opened, or does not fit the card.
         """
-        if REFERENCE not in self.card.files:
+        tensors = self.arrays(REFERENCE)
+        if tensors is None:
             return None
-        from safetensors.numpy import load
-
-        try:
-            tensors = load(self._read(REFERENCE))
-        except (SafetensorError, ValueError, KeyError) as error:
-            raise BundleError(f"{self.path / REFERENCE} is not safetensors: {error}") from error
         reference = Reference.from_tensors(tensors, self.card.blocks, self.card.temperature)
         heads = reference.validation_logits.shape[1:]
         if heads != (self.card.n_heads, self.card.n_classes):
             raise BundleError(f"the reference of {self.name!r} is of another model: heads {heads}")
         return reference
+
+    def arrays(self, name: str) -> dict[str, NDArray[np.generic]] | None:
+        """Read the arrays of one of its files, e.g. an extra; None when the bundle lacks it.
+
+        Raises
+        ------
+        BundleError
+            If the file was altered since the bundle was opened, or is no safetensors file.
+        """
+        if name not in self.card.files:
+            return None
+        from safetensors.numpy import load
+
+        try:
+            return dict(load(self._read(name)))
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise BundleError(f"{self.path / name} is not safetensors: {error}") from error
 
     def require_reference(self) -> Reference:
         """Return the reference; BundleError with advice when the bundle has none."""
@@ -164,103 +179,21 @@ def open_bundle(folder: str | Path) -> Bundle:
     """
     path = Path(folder).resolve()
     card = read_card(path)
-    hashes = {CONFIG: _sha256(path / CONFIG)}
     for name, expected in card.files.items():
         file = path / name
         if not file.is_file():
             raise BundleError(f"bundle {card.name!r} lacks {file}: download it again")
         if file.stat().st_size != expected.size or _sha256(file) != expected.sha256:
             raise BundleError(_altered(file))
-        hashes[name] = expected.sha256
-    return Bundle(path, card, hashes)
+    decisive = {name: f.sha256 for name, f in card.files.items() if name not in EXTRAS}
+    return Bundle(path, card, {"card": _hash_of(card), **decisive})
 
 
-def save_bundle(
-    folder: str | Path, net: MultiHeadNet, card: Card, reference: Reference | None = None
-) -> Bundle:
-    """Write a bundle and open it again.
-
-    The card's architecture, heads, feature blocks and files are taken from ``net`` and from what
-    was written. Matrices are stored in half precision, vectors (batch norm) in float32.
-
-    Parameters
-    ----------
-    folder : path
-        Created; an older bundle in it is overwritten.
-    net : MultiHeadNet
-        In the state to be stored.
-    card : Card
-    reference : Reference, optional
-
-    Raises
-    ------
-    BundleError
-        If the folder holds something else, or card, network and reference don't fit together.
-    """
-    from safetensors.numpy import save as arrays_to_bytes
-    from safetensors.torch import save as tensors_to_bytes
-
-    path = Path(folder)
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _holds_bundle(path))):
-        raise BundleError(f"{path} exists and is no bundle: choose another folder")
-    card = describe(card, net)
-    if reference is not None and reference.blocks != net.blocks:
-        raise BundleError("the reference was fitted to another network: its features differ")
-    path.mkdir(parents=True, exist_ok=True)
-    (path / CONFIG).unlink(missing_ok=True)  # a half-written bundle must not look whole
-    # Written by us, not by safetensors, whose files nobody else on the computer could read.
-    (path / MODEL).write_bytes(tensors_to_bytes(_half_precision(net), {"format": "pt"}))
-    (path / REFERENCE).unlink(missing_ok=True)
-    if reference is not None:
-        (path / REFERENCE).write_bytes(arrays_to_bytes(reference.tensors()))
-    written = [path / name for name in (MODEL, REFERENCE) if (path / name).is_file()]
-    files = {f.name: BundleFile(_sha256(f), f.stat().st_size) for f in written}
-    config = dataclasses.replace(card, files=files).to_config()
-    Card.from_config(config, "the card to be saved")
-    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
-    (path / CONFIG).write_text(text + "\n", "utf-8")
-    return open_bundle(path)
-
-
-def describe(card: Card, net: MultiHeadNet) -> Card:
-    """Return the card with the network's architecture, heads and feature blocks."""
-    if net.n_classes != card.n_classes or net.tile_size != card.tile_size:
-        raise BundleError(
-            f"the network has {net.n_classes} classes and {net.tile_size} px tiles, "
-            f"the card {card.n_classes} and {card.tile_size}"
-        )
-    return dataclasses.replace(
-        card,
-        architecture=net.architecture,
-        blocks=net.blocks,
-        n_heads=net.n_heads,
-        head_depth=net.head_depth,
-        head_width=net.head_width,
-        head_blocks=net.head_blocks,
-        input_size=net.input_size,
-    )
-
-
-def _holds_bundle(path: Path) -> bool:
-    return {file.name for file in path.iterdir()} <= {CONFIG, MODEL, REFERENCE}
-
-
-def _half_precision(net: MultiHeadNet) -> dict[str, Tensor]:
-    """Weights to store; batch counts are left out, they have no meaning after training."""
-    import torch
-
-    stored = {}
-    for name, tensor in net.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        value = tensor.detach().cpu()
-        # Batch norm's running variances span many magnitudes and cost next to nothing.
-        if value.is_floating_point() and value.ndim >= 2:
-            value = value.to(torch.float16)
-        if not bool(torch.isfinite(value).all()):
-            raise BundleError(f"weight {name!r} is not finite or too large for half precision")
-        stored[name] = value.contiguous()
-    return stored
+def _hash_of(card: Card) -> str:
+    """Sha256 of what a card says, its list of files apart; layout and unknown keys don't count."""
+    config = card.to_config()
+    config["napari_ood"].pop("files")
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _load_weights(net: MultiHeadNet, weights: dict[str, Tensor], name: str) -> None:

@@ -23,6 +23,12 @@ from napari_ood.scores import parse_score
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 REFERENCE = "reference.safetensors"
+TILES = "tiles.safetensors"
+HEATMAP = "heatmap.safetensors"
+LOCATIONS = "locations.safetensors"
+EXTRAS = (TILES, HEATMAP, LOCATIONS)
+"""What a bundle may hold beside: pictures of its reference's tiles, the decoder of an OOD heatmap,
+feature vectors at single places of in-distribution tiles. None of it changes what a run holds."""
 FORMAT_VERSION = 1
 SUPPORTED_VERSIONS = (1,)
 MAX_CONFIG_BYTES = 1 << 20
