@@ -10,7 +10,16 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import logsumexp, softmax
 from scipy.stats import entropy as scipy_entropy
 
-from napari_ood.scores import disagreement, energy, entropy, maxlogit, mean_probability, msp
+from napari_ood.scores import (
+    disagreement,
+    dissent,
+    dissenters,
+    energy,
+    entropy,
+    maxlogit,
+    mean_probability,
+    msp,
+)
 
 LOGITS = arrays(
     np.float32,
@@ -58,10 +67,33 @@ def test_opposed_heads_disagree_fully_and_uniform_heads_not_at_all() -> None:
     np.testing.assert_allclose(entropy(unsure), np.log(2), rtol=1e-6)
 
 
+@given(LOGITS, st.floats(0.25, 4))
+def test_dissent_counts_the_heads_that_choose_otherwise(logits: np.ndarray, t: float) -> None:
+    """Tile by tile; a head for which the predicted class is among its best does not dissent."""
+    found = dissent(logits, t)
+    assert found.dtype == np.float32 and found.shape == (len(logits),)
+    predicted = mean_probability(logits, t).argmax(axis=1)
+    for tile, said, count in zip(logits, predicted, found, strict=True):
+        chosen = [np.flatnonzero(head == head.max()) for head in tile]
+        assert count == sum(said not in best for best in chosen)
+    order = np.random.default_rng(0).permutation(logits.shape[1])
+    np.testing.assert_array_equal(dissent(logits[:, order], t), found)
+
+
+def test_one_sure_head_outvotes_two_that_waver_and_a_tie_goes_to_the_first_class() -> None:
+    sure = [[9.0, 0.0, 0.0], [0.0, 0.1, 0.0], [0.0, 0.1, 0.0]]
+    spread = [[2.0, 1.9, 0.0], [0.0, 1.9, 2.0], [2.0, 1.9, 0.0]]
+    tied = [[5.0, -5.0, -5.0], [-5.0, 5.0, -5.0], [0.0, 0.0, 0.0]]
+    logits = np.array([sure, spread, tied])
+    assert mean_probability(logits).argmax(axis=1).tolist() == [0, 1, 0]
+    assert dissenters(logits).tolist() == [[False, True, True], [True] * 3, [False, True, False]]
+    assert dissent(logits).tolist() == [2, 3, 1]
+
+
 def test_nan_tiles_stay_nan_and_leave_others_alone() -> None:
     logits = np.zeros((2, 3, 2), np.float32)
     logits[0] = np.nan
-    for score in (entropy, msp, disagreement, energy, maxlogit):
+    for score in (entropy, msp, disagreement, dissent, energy, maxlogit):
         assert np.isnan(score(logits)).tolist() == [True, False]
 
 

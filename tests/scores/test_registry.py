@@ -74,9 +74,10 @@ def test_bad_names_are_refused(name: str) -> None:
 
 
 def test_bounds() -> None:
-    assert score_bounds("entropy", 2) == (0, pytest.approx(np.log(2)))
-    assert score_bounds("msp", 4) == (0, 0.75)
-    assert score_bounds("mahalanobis@x", 2) == (0, np.inf)
-    assert score_bounds("knn@x", 2) == (0, 2)
+    assert score_bounds("entropy", 2, 3) == (0, pytest.approx(np.log(2)))
+    assert score_bounds("msp", 4, 3) == (0, 0.75)
+    assert score_bounds("mahalanobis@x", 2, 3) == (0, np.inf)
+    assert score_bounds("knn@x", 2, 3) == (0, 2)
+    assert score_bounds("dissent", 2, 3) == (0, 3)
     for name in ("energy", "relative", "vim", "multilayer@a+b", "max(entropy,msp)"):
-        assert score_bounds(name, 2) == (-np.inf, np.inf)
+        assert score_bounds(name, 2, 3) == (-np.inf, np.inf)

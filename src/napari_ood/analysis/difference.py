@@ -272,7 +272,7 @@ def _standard(scored: ScoredRun, name: str, values: Floats) -> Floats:
 
 
 def _bounds(scored: ScoredRun, name: str) -> tuple[float, float]:
-    return score_bounds(name, len(scored.classes))
+    return score_bounds(name, scored.card.n_classes, scored.card.n_heads)
 
 
 def _bounded(scored: ScoredRun, name: str) -> bool:

@@ -30,7 +30,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5
 ID_COLOR, FOREIGN_COLOR, INK = "#9a9a9a", "#cc3311", "#333333"
 DPI, N_BINS, MAX_CURVES = 160, 36, 12
 UNITS = {"entropy": "nats", "disagreement": "nats", "msp": "probability", "energy": "logits"}
-UNITS |= {"maxlogit": "logits", "max": "1 = threshold"}
+UNITS |= {"dissent": "heads", "maxlogit": "logits", "max": "1 = threshold"}
 WIDE = 8
 """A score whose values spread further, in steps of the in-distribution tiles, gets a wide axis."""
 

@@ -157,7 +157,7 @@ def _limits(results: Results, name: str) -> tuple[float, float]:
     scored = results.scored
     if scored.reference is not None:
         return scored.reference.display_range(name)
-    low, high = score_bounds(name, len(scored.classes))
+    low, high = score_bounds(name, scored.card.n_classes, scored.card.n_heads)
     if np.isfinite([low, high]).all():
         return low, high
     known = scored.score(name)

@@ -115,6 +115,11 @@ class Reference:
         """Number of classes, C."""
         return int(self.validation_logits.shape[2])
 
+    @property
+    def n_heads(self) -> int:
+        """Number of heads, M."""
+        return int(self.validation_logits.shape[1])
+
     def with_temperature(self, temperature: float) -> Self:
         """Return the same reference at another temperature; fits of the features are shared."""
         if temperature == self.temperature:
@@ -233,7 +238,7 @@ class Reference:
         kept inside the score's theoretical bounds.
         """
         low, threshold = self.quantile(name, LOW_QUANTILE), self.quantile(name, HIGH_QUANTILE)
-        lowest, highest = score_bounds(name, self.n_classes)
+        lowest, highest = score_bounds(name, self.n_classes, self.n_heads)
         low = max(low, lowest)
         high = min(threshold + (threshold - low), highest)
         # A score that is constant in distribution still needs a range to be drawn with.

@@ -12,6 +12,8 @@ from napari_ood.scores.distance import (
 )
 from napari_ood.scores.heads import (
     disagreement,
+    dissent,
+    dissenters,
     energy,
     entropy,
     maxlogit,
@@ -58,6 +60,8 @@ __all__ = [
     "ViM",
     "coverage_threshold",
     "disagreement",
+    "dissent",
+    "dissenters",
     "energy",
     "entropy",
     "fit_conformal",

@@ -115,3 +115,33 @@ def energy(logits: ArrayLike, temperature: float = 1.0) -> Floats:
         return np.asarray(-temperature * (top + np.log(np.exp(z - top).sum(axis=0))).mean(axis=0))
 
     return _per_tile(logits, temperature, (), free)
+
+
+def dissenters(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.bool_]:
+    """Which heads would not have made the prediction, argmax p̄.
+
+    A head dissents when it finds another class more probable than the predicted one. So a head that
+    is undecided between the two does not, and where p̄ itself is tied, to single precision, the
+    first class is predicted, as everywhere.
+
+    Parameters
+    ----------
+    logits : [N, M, C] float
+    temperature : float
+        p̄ depends on it, though the heads' own choices don't.
+
+    Returns
+    -------
+    [N, M] bool; False where the logits are NaN
+    """
+    z = np.asarray(logits)
+    predicted = mean_probability(z, temperature).argmax(axis=1)
+    given = np.take_along_axis(z, predicted[:, None, None], axis=2)[:, :, 0]
+    return np.asarray(z.max(axis=2) > given)
+
+
+def dissent(logits: ArrayLike, temperature: float = 1.0) -> Floats:
+    """Number of heads that dissent, see `dissenters`: 0 to M, NaN for NaN. Returns [N] float32."""
+    z = np.asarray(logits)
+    count = dissenters(z, temperature).sum(axis=1).astype(np.float32)
+    return np.where(np.isnan(z).any(axis=(1, 2)), np.float32(np.nan), count)

@@ -25,6 +25,7 @@ HEAD_SCORES: dict[str, HeadScore] = {
     "entropy": heads.entropy,
     "msp": heads.msp,
     "disagreement": heads.disagreement,
+    "dissent": heads.dissent,
     "maxlogit": heads.maxlogit,
     "energy": heads.energy,
 }
@@ -148,12 +149,13 @@ def split_at_commas(text: str) -> list[str]:
     return parts
 
 
-def score_bounds(name: str, n_classes: int) -> tuple[float, float]:
+def score_bounds(name: str, n_classes: int, n_heads: int) -> tuple[float, float]:
     """Theoretical (lowest, highest) value of a score; infinite where there is none."""
     highest = {
         "entropy": float(np.log(n_classes)),
         "disagreement": float(np.log(n_classes)),
         "msp": 1.0 - 1.0 / n_classes,
+        "dissent": float(n_heads),
         "knn": 2.0,
     }
     signed = ("maxlogit", "energy", "relative", "vim", "multilayer", MAX)

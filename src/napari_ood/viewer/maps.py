@@ -284,6 +284,6 @@ def _scales(card: Card, reference: Reference | None) -> dict[Overlay, Scale]:
     scales: dict[Overlay, Scale] = {}
     for overlay in SCORED:
         name = card.scores.get(overlay.value)
-        if name and (scale := card_scale(name, len(card.classes), reference)):
+        if name and (scale := card_scale(name, card, reference)):
             scales[overlay] = scale
     return scales

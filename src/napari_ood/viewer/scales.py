@@ -13,6 +13,7 @@ from napari_ood.models.reference import HIGH_QUANTILE, LOW_QUANTILE
 from napari_ood.scores import parse_score, score_bounds
 
 if TYPE_CHECKING:
+    from napari_ood.models.card import Card
     from napari_ood.models.reference import Reference
 
 Floats = NDArray[np.float32]
@@ -53,7 +54,7 @@ class Scale:
         return np.asarray(np.clip(share, 0.0, 1.0), np.float32)
 
 
-def card_scale(name: str, n_classes: int, reference: Reference | None) -> Scale | None:
+def card_scale(name: str, card: Card, reference: Reference | None) -> Scale | None:
     """Scale of a score of the card; None where nothing says what is usual.
 
     Raises
@@ -66,7 +67,7 @@ def card_scale(name: str, n_classes: int, reference: Reference | None) -> Scale 
         threshold = reference.quantile(name, HIGH_QUANTILE)
         return Scale(name, low, high, threshold, reference.validation_scores(name))
     try:
-        low, high = score_bounds(name, n_classes)
+        low, high = score_bounds(name, card.n_classes, card.n_heads)
         needs_reference = parse_score(name).needs_reference
     except ValueError as error:
         raise RunError(f"the bundle's card names a score that does not exist: {error}") from error
@@ -76,7 +77,7 @@ def card_scale(name: str, n_classes: int, reference: Reference | None) -> Scale 
     return Scale(name, low, high) if bounded else None
 
 
-def chosen_scale(name: str, n_classes: int, familiar: Floats | None, values: Floats) -> Scale:
+def chosen_scale(name: str, card: Card, familiar: Floats | None, values: Floats) -> Scale:
     """Scale of a score that the user chose: by the reference, the bounds, else by the slide itself.
 
     Parameters
@@ -84,7 +85,7 @@ def chosen_scale(name: str, n_classes: int, familiar: Floats | None, values: Flo
     familiar : [V] float32 ascending, scores of in-distribution tiles, or None
     values : [N] float32, scores of the slide's tiles
     """
-    lowest, highest = score_bounds(name, n_classes)
+    lowest, highest = score_bounds(name, card.n_classes, card.n_heads)
     if familiar is not None and len(familiar):
         p5, threshold = (float(np.quantile(familiar, q)) for q in (LOW_QUANTILE, HIGH_QUANTILE))
         low = max(p5, lowest)

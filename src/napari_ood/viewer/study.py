@@ -125,7 +125,7 @@ def answer(question: Question) -> Answer:
         at_another = question.rescored and depends_on_temperature(parse_score(name))
         if at_another or name != scale.score:
             values = scored.score(name)
-            scale = chosen_scale(name, len(scored.classes), scored.familiar(name), values)
+            scale = chosen_scale(name, scored.card, scored.familiar(name), values)
             scores[overlay] = (scale, values)
         threshold = _carried(scored, scale, before)
         if threshold is not None:
