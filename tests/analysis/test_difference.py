@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from napari_ood.analysis.difference import compare_runs, kappa
-from napari_ood.analysis.diverging import By, diverging_regions
+from napari_ood.analysis.diverging import By, as_regions, diverging_regions, threshold_of
 from napari_ood.analysis.matching import match_tiles
 from napari_ood.errors import RunError
+from napari_ood.review import Kind, ReviewStore, Verdict
 from napari_ood.slides import TileGrid
 
 SLIDE = (4000, 6000)
@@ -53,10 +54,15 @@ class Scored:
         name: str = "mahalanobis@layer1",
     ) -> None:
         self.run, self.classes = run, classes
+        self.card = SimpleNamespace(n_classes=len(classes), n_heads=3)
         self.roles = {"ood": name}
         self.mm2_per_tile: float | None = 0.01
         self._values, self._familiar = values.astype(np.float32), familiar
         self._predicted = np.zeros(len(values), np.int64) if predicted is None else predicted
+
+    @property
+    def index(self) -> np.ndarray:
+        return self.run.index
 
     def score_name(self, name: str) -> str:
         return self.roles.get(name, name)
@@ -107,6 +113,36 @@ def test_rise_and_fall_are_found_where_they_were_planted() -> None:
     assert first.area_mm2 == pytest.approx(0.12)
     assert diverging_regions(difference, most=1)[0].key == "3-4"
     assert diverging_regions(difference, at_least=10.0) == ()
+
+
+def test_divergences_are_regions_of_either_run_that_take_verdicts(tmp_path: Path) -> None:
+    fine = TileGrid.over(SLIDE, 100, (2.0, 2.0))
+    coarse = TileGrid.over(SLIDE, 200, (2.0, 2.0))
+    delta = zeros()
+    delta[2:4, 3:7], delta[3, 4] = 2.0, 3.5
+    delta[4, 4] = -3.0  # a fall beside it, in other tiles of the coarse run
+    delta[7, 8], delta[6, 9] = 2.8, -2.5  # a rise and a fall in one tile of the coarse run
+    familiar = np.linspace(0, 1, 101)
+    a = Scored(make_run(fine), -delta.ravel(), familiar=familiar)
+    b = Scored(make_run(coarse), np.zeros(coarse.rows * coarse.cols), familiar=familiar)
+    difference = compare_runs(a, b, "ood")  # type: ignore[arg-type]
+    found = diverging_regions(difference)
+    assert [d.n_tiles for d in found] == [8, 1, 1, 1]
+    on_a = as_regions(difference)
+    assert [(r.key, r.n_tiles, r.peak) for r in on_a] == [
+        (d.key, d.n_tiles, abs(d.peak)) for d in found
+    ]
+    assert all(np.array_equal(a.run.index[r.tiles], r.cells) for r in on_a)
+    assert on_a[0].box == found[0].box and on_a[0].mean == pytest.approx(found[0].mean)
+    on_b = as_regions(difference, found, "b")
+    assert [(r.key, r.n_tiles) for r in on_b] == [("1-2", 3), ("2-2", 1), ("3-4", 1)]
+    every = np.concatenate([r.tiles for r in on_b])
+    assert len(set(every.tolist())) == len(every), "no tile is in two regions"
+    store = ReviewStore(tmp_path, "run", "A")
+    threshold = threshold_of(difference)
+    store.add(Verdict.of(on_b[2], Kind.SKIP, reviewer="A", threshold=threshold))
+    assert store.progress(on_b) == (1, 3) and store.match(on_b).done(on_b[2])
+    assert as_regions(difference, ()) == ()
 
 
 def test_agreement_counts_by_class_name_and_regions_go_by_pair() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ood.analysis.regions import regions_of
+
 if TYPE_CHECKING:
     from napari_ood.analysis.difference import RunDifference
+    from napari_ood.analysis.regions import Region
 
 Ints = NDArray[np.int64]
 
@@ -90,6 +94,43 @@ def diverging_regions(
     ranks = [(float(size[m].max()), float(len(m))) for m in members]
     worst = sorted(range(len(members)), key=lambda i: ranks[i][:: 1 if by is By.SCORE else -1])
     return tuple(_build(difference, members[i], n) for n, i in enumerate(worst[::-1][:most], 1))
+
+
+def as_regions(
+    difference: RunDifference,
+    divergences: Iterable[Divergence] | None = None,
+    side: Literal["a", "b"] = "a",
+) -> tuple[Region, ...]:
+    """Divergences as regions of one of the two runs, to be stepped through and judged like others.
+
+    Where the runs' grids differ, a tile of the coarser one goes to the first divergence that has
+    it; a divergence that is left without any tile has no region.
+
+    Parameters
+    ----------
+    difference : RunDifference
+    divergences : in the order of the regions; by default :func:`diverging_regions`
+    side : the run on whose grid the regions are, and whose predictions their labels
+
+    Returns
+    -------
+    Regions whose peak and mean are those of |B − A|, with 0 where no score is known, and whose
+    score is named ``difference of <score>``. A verdict on one takes :func:`threshold_of`.
+    """
+    scored = difference.a if side == "a" else difference.b
+    tiles = difference.match.tiles_a if side == "a" else difference.match.tiles_b
+    size = np.abs(np.nan_to_num(difference.delta))
+    values = np.zeros(len(scored.index), np.float32)
+    np.maximum.at(values, tiles, size)
+    free = np.ones(len(values), bool)
+    groups = []
+    for divergence in diverging_regions(difference) if divergences is None else divergences:
+        group = np.unique(tiles[divergence.pairs])
+        group = group[free[group]]
+        free[group] = False
+        if len(group):
+            groups.append(group)
+    return regions_of(scored, groups, values, f"difference of {difference.score}")
 
 
 def _directions(difference: RunDifference, at_least: float | None) -> Ints:

@@ -101,6 +101,29 @@ def find_regions(
     return groups.regions(scored, values, scored.roles.get(score, score))
 
 
+def regions_of(
+    scored: ScoredRun,
+    groups: Sequence[NDArray[np.int64]],
+    values: NDArray[np.float32],
+    score: str,
+) -> tuple[Region, ...]:
+    """Describe given groups of tiles as regions, numbered in their order.
+
+    Parameters
+    ----------
+    scored : ScoredRun
+    groups : positions in ``scored.index``, ascending; [K] int64 each, none empty or shared
+    values : [N] float32, no NaN in any group: what gives peak and mean
+    score : what ``values`` are, in words
+    """
+    if not groups:
+        return ()
+    tiles = np.concatenate(groups)
+    sizes = np.array([len(group) for group in groups])
+    made = _Groups(tiles, scored.index[tiles], np.cumsum(sizes) - sizes, sizes)
+    return made.regions(scored, values, score)
+
+
 @dataclass(frozen=True)
 class _Groups:
     """Flagged tiles [K], region after region; a region's tiles stay row by row."""
