@@ -19,7 +19,7 @@ from napari_ood.demo import run_demo
 from napari_ood.naming import RUN_SUFFIX
 from napari_ood.viewer import app
 from napari_ood.viewer.dock_review import ReviewDock
-from napari_ood.viewer.review_queue import Order
+from napari_ood.viewer.review_state import Order
 
 SETTLE_MS = 600
 WIDTH_PX = 1000

@@ -12,7 +12,9 @@ from napari_ood.viewer.comparison import Choice, candidates, comparison_of
 from napari_ood.viewer.difference_layer import difference_layer, show_difference
 from napari_ood.viewer.flight import CONTEXT_TILES, Flight, view_of
 from napari_ood.viewer.scroll_dock import TabbedDock
-from napari_ood.viewer.section_compare import ChoiceSection, DifferenceSection, RegionsSection
+from napari_ood.viewer.section_compare import ChoiceSection
+from napari_ood.viewer.section_difference import DifferenceSection
+from napari_ood.viewer.section_diverging import RegionsSection
 
 if TYPE_CHECKING:
     from napari import Viewer

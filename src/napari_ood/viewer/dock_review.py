@@ -21,7 +21,8 @@ from napari_ood.viewer.review_head import ReviewHead, message_of
 from napari_ood.viewer.review_keys import Keys
 from napari_ood.viewer.review_list import RegionList
 from napari_ood.viewer.review_panel import VerdictPanel, press
-from napari_ood.viewer.review_queue import QueueState, ReviewQueue, Stage
+from napari_ood.viewer.review_queue import ReviewQueue
+from napari_ood.viewer.review_state import QueueState, Stage
 from napari_ood.viewer.review_tail import ReviewTail
 from napari_ood.viewer.reviewer import remember_reviewer, remembered_reviewer
 from napari_ood.viewer.scroll_dock import TabbedDock

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from napari_ood.review.agreement import ErrorRate, PairAgreement, Proportion
     from napari_ood.review.verdicts import Verdict
-    from napari_ood.viewer.review_queue import QueueState
+    from napari_ood.viewer.review_state import QueueState
 
 QUANTILES = (0.5, 0.75)
 """Of the regions' highest scores: what the error rate would be at higher thresholds."""

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_ood.viewer.layers import TITLES
-from napari_ood.viewer.review_queue import Order, QueueState, Stage
+from napari_ood.viewer.review_state import Order, QueueState, Stage
 from napari_ood.viewer.widgets import Segmented, text_label
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from napari_ood.viewer.widgets import text_label
 
 if TYPE_CHECKING:
     from napari_ood.review.verdicts import Verdict
-    from napari_ood.viewer.review_queue import QueueState
+    from napari_ood.viewer.review_state import QueueState
 
 HIDE, SHOW = "Hide overlay", "Show overlay"
 CLASS_COLUMNS = 2

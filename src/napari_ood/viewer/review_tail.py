@@ -9,12 +9,12 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_ood.viewer.review_figures import figures_html
-from napari_ood.viewer.review_queue import Stage
+from napari_ood.viewer.review_state import Stage
 from napari_ood.viewer.widgets import Disclosure
 
 if TYPE_CHECKING:
     from napari_ood.review.verdicts import Verdict
-    from napari_ood.viewer.review_queue import QueueState
+    from napari_ood.viewer.review_state import QueueState
 
 
 class ReviewTail(QWidget):

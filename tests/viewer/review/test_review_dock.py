@@ -18,7 +18,7 @@ from napari_ood.review.store import review_folder
 from napari_ood.viewer import reviewer
 from napari_ood.viewer.flight import view_now
 from napari_ood.viewer.maps import Overlay
-from napari_ood.viewer.review_queue import Order, Stage
+from napari_ood.viewer.review_state import Order, Stage
 from viewer.conftest import needs_display
 
 from .conftest import between_patches_and_noise, set_threshold

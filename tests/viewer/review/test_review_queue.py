@@ -15,7 +15,8 @@ from napari_ood.models import load_bundle
 from napari_ood.review.store import review_folder
 from napari_ood.review.verdicts import Artefact, Kind
 from napari_ood.viewer.maps import Maps, Overlay
-from napari_ood.viewer.review_queue import Order, ReviewQueue, Stage
+from napari_ood.viewer.review_queue import ReviewQueue
+from napari_ood.viewer.review_state import Order, Stage
 from napari_ood.viewer.session import Session
 from napari_ood.viewer.state import Phase
 
