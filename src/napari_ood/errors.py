@@ -54,3 +54,11 @@ class ExportError(OodError):
 
 class ExportCancelled(ExportError):
     """An export was cancelled; what was finished is kept, nothing is half-written."""
+
+
+class ExplainError(OodError):
+    """A tile cannot be explained as asked: the method does not suit the network or the target."""
+
+
+class ExplainCancelled(ExplainError):
+    """An explanation was cancelled; nothing is kept."""

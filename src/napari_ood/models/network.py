@@ -154,7 +154,7 @@ class MultiHeadNet(nn.Module):
         self.head_depth, self.head_width = head_depth, head_width
         self.head_blocks = head_blocks
         self.trunk = build_trunk(self.architecture, self.input_size, pretrained)
-        self._channels_at_end = positions_last(self.trunk)
+        self.channels_at_end = positions_last(self.trunk)
         self.tails = nn.ModuleList()
         if head_blocks:
             self._split_heads_off(new=not pretrained)
@@ -181,7 +181,7 @@ class MultiHeadNet(nn.Module):
                 layer = self.trunk.get_submodule(spec.layer)
             except AttributeError:
                 raise BundleError(f"{self.architecture} has no layer {spec.layer!r}") from None
-            hook = _Tap(index, spec.pool, self._channels_at_end)
+            hook = _Tap(index, spec.pool, self.channels_at_end)
             self._taps.append(layer.register_forward_hook(hook))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
