@@ -111,7 +111,7 @@ def test_why_nothing_can_be_exported(shown: Bridge) -> None:
 
 def overlay_data(bridge: Bridge, overlay: Overlay) -> Any:
     maps = bridge.session.state.maps
-    layer = next(x for x in bridge._layers_of(maps) if ood_layers.overlay_of(x) is overlay)
+    layer = next(x for x in bridge._maps.of(maps) if ood_layers.overlay_of(x) is overlay)
     return layer.as_layer_data_tuple()
 
 
@@ -188,7 +188,7 @@ def check_save(bridge: Bridge, folder: Path) -> None:
 
     maps = bridge.session.state.maps
     assert maps is not None
-    ood = next(x for x in bridge._layers_of(maps) if ood_layers.overlay_of(x) is Overlay.OOD)
+    ood = next(x for x in bridge._maps.of(maps) if ood_layers.overlay_of(x) is Overlay.OOD)
     offered, _ = file_extensions_string_for_layers([ood])
     assert offered is not None
     for ending in (".geojson", ".csv", ".parquet", ".ome.tif", ".ome.zarr"):

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -22,14 +20,14 @@ from napari_ood.viewer import layers as ood_layers
 from napari_ood.viewer.flags import WHAT_FLAGS_SHOW, Flags
 from napari_ood.viewer.geometry import cell_at, map_placement
 from napari_ood.viewer.job import Box
-from napari_ood.viewer.maps import Maps, Overlay
+from napari_ood.viewer.map_layers import MapLayers
+from napari_ood.viewer.maps import Maps
 from napari_ood.viewer.regions import shape_region, view_region
 from napari_ood.viewer.session import Session
-from napari_ood.viewer.state import Result, Scope, State
+from napari_ood.viewer.state import Scope, State
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.types import LayerData
     from napari.utils.events import Event
 
 HOVER_INTERVAL_S = 0.03
@@ -41,10 +39,9 @@ class Bridge:
     def __init__(self, viewer: ViewerModel) -> None:
         self.session = Session()
         self._viewer = ref(viewer)
-        self._applying = False
         self._last_hover = 0.0
-        self._due: list[tuple[Result, LayerData]] = []
         self.flags = Flags(viewer, self.session)
+        self._maps = MapLayers(viewer, self.session, self.flags)
         self.session.changed.connect(self._on_session_changed)
         self.session.failed.connect(show_error)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -95,7 +92,7 @@ class Bridge:
         except SlideError as error:
             show_error(str(error))
             return
-        with self._selection_kept():
+        with self._maps.selection_kept():
             viewer.add_layer(
                 ood_layers.make_layer(ood_layers.associated_layer_data(slide, key, pixels))
             )
@@ -114,10 +111,10 @@ class Bridge:
         if slide.fingerprint() != maps.slide_record["fingerprint"]:
             show_error(f"{path.name} is not the slide of this run: its contents differ.")
             return
-        for layer in self._layers_of(maps):
+        for layer in self._maps.of(maps):
             layer.metadata = {**layer.metadata, ood_layers.SLIDE_KEY: slide}
         self.session.assign(maps, slide)
-        with self._selection_kept():
+        with self._maps.selection_kept():
             viewer.layers.insert(0, ood_layers.make_layer(ood_layers.slide_layer_data(slide)))
 
     # ---------------------------------------------------------------- viewer → session
@@ -134,17 +131,17 @@ class Bridge:
         if maps is not None:
             flags = ood_layers.is_flags(layer)
             layer.events.visible.connect(self._on_outline if flags else self._on_visible)
-            if not self._applying:
+            if not self._maps.applying:
                 self._adopt_maps(layer, maps)
 
     def _adopt_maps(self, layer: Layer, maps: Maps) -> None:
-        with self._applied():
+        with self._maps.applied():
             self.session.show(layer.metadata[ood_layers.SLIDE_KEY], maps)
         if layer.visible:
             self.session.set_overlay(ood_layers.overlay_of(layer))
         if self.session.state.bundle is None and maps.bundle is not None:
             self.session.use_bundle(maps.bundle)
-        with self._applied():
+        with self._maps.applied():
             self.flags.show(self.session.state)
 
     def _show_scale_bar(self) -> None:
@@ -154,23 +151,23 @@ class Bridge:
     def _on_removed(self, event: Event) -> None:
         layer = event.value
         slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
-        if slide is not None and not self._applying:
+        if slide is not None and not self._maps.applying:
             self.session.remove_slide(slide)
-        if maps is not None and not self._layers_of(maps):
+        if maps is not None and not self._maps.of(maps):
             self.session.drop(maps)
 
     def _on_active(self, event: Event) -> None:
         layer = event.value
         slide = ood_layers.slide_of(layer) if layer is not None else None
-        if slide is not None and not self._applying:
+        if slide is not None and not self._maps.applying:
             self.session.choose_slide(slide)
 
     def _on_visible(self, event: Event) -> None:
         """Follow the eye icons of the layer list."""
         maps = self.session.state.maps
-        if self._applying or maps is None:
+        if self._maps.applying or maps is None:
             return
-        layers = [x for x in self._layers_of(maps) if not ood_layers.is_flags(x)]
+        layers = [x for x in self._maps.of(maps) if not ood_layers.is_flags(x)]
         shown = [ood_layers.overlay_of(x) for x in layers if x.visible]
         if len(shown) < 2:
             self.session.set_overlay(shown[0] if shown else None)
@@ -179,7 +176,7 @@ class Bridge:
         """Follow the eye icon of the outline of flagged tiles."""
         state = self.session.state
         shown = ood_layers.maps_of(event.source) is state.maps and state.flagging is not None
-        if not self._applying and shown:
+        if not self._maps.applying and shown:
             self.session.set_outlined(event.source.visible)
 
     def _on_mouse_move(self, viewer: ViewerModel, event: Any) -> None:
@@ -204,26 +201,26 @@ class Bridge:
         else:
             self.session.look_at(self.region_of(Scope.VIEW))
         alive = self.session.poll()
-        self._insert_due(everything=not alive)
+        self._maps.insert_due(everything=not alive)
         for result in self.session.state.results:
             if result.maps.take_dirty() or not alive:
                 self.flags.fill(result.maps, self.session.state)
-                for layer in self._layers_of(result.maps):
+                for layer in self._maps.of(result.maps):
                     ood_layers.refresh_layer(layer, final=not alive)
         return alive
 
     def _on_session_changed(self, new: State, old: State) -> None:
         if self.viewer is None:
             return
-        with self._applied():
+        with self._maps.applied():
             if new.differs(old, "slides"):
                 self._replace_slides(new, old)
             if new.differs(old, "results"):
-                self._replace_maps(new, old)
+                self._maps.replace(new, old)
             if new.differs(old, "scales"):
-                self._rescale(new)
+                self._maps.rescale(new)
             if new.differs(old, "results", "overlay", "opacities", "slide"):
-                self._show_overlay(new)
+                self._maps.show_overlay(new)
             if new.differs(old, *WHAT_FLAGS_SHOW):
                 self.flags.show(new)
 
@@ -239,106 +236,8 @@ class Bridge:
         if self.viewer is not None:
             self.viewer.fit_to_view()
 
-    def _replace_maps(self, new: State, old: State) -> None:
-        viewer = self.viewer
-        assert viewer is not None
-        gone = [r for r in old.results if not _was_in(r.maps, new)]
-        for result in new.results:
-            if not _was_in(result.maps, old) and not self._layers_of(result.maps):
-                before = next((r for r in gone if r.slide is result.slide), None)
-                self._show_maps(result, self._layers_of(before.maps) if before else [])
-        for result in gone:
-            for layer in self._layers_of(result.maps):
-                viewer.layers.remove(layer)
-        if not self.session.busy:
-            self._insert_due(everything=True)
-
-    def _show_maps(self, result: Result, free: list[Layer]) -> None:
-        """Show maps in the layers of those they replace: napari takes 0.5 s to remove a layer."""
-        name = result.slide.name if result.slide is not None else result.maps.name
-        layers = {ood_layers.overlay_of(x): x for x in free}
-        # The visible one is the last, and the first that the user wants to see.
-        for data in reversed(ood_layers.overlay_layer_data(result.maps, result.slide, name)):
-            layer = layers.get(data[1]["metadata"].get(ood_layers.OVERLAY_KEY))
-            if layer is None:
-                self._due.append((result, data))
-            else:
-                ood_layers.reuse_layer(layer, data)
-
-    def _insert_due(self, everything: bool) -> None:
-        """Add the next overlay, or all: napari takes 50 to 100 ms for each, so one per tick."""
-        while self._due and self.viewer is not None:
-            result, data = self._due.pop(0)
-            if _was_in(result.maps, self.session.state):
-                with self._applied(), self._selection_kept():
-                    overlay = data[1]["metadata"].get(ood_layers.OVERLAY_KEY)
-                    place = self._place_of(result, overlay)
-                    self.viewer.layers.insert(place, ood_layers.make_layer(data))
-                    self._show_overlay(self.session.state)
-                    self.flags.show(self.session.state)
-                if not everything:
-                    return
-
-    def _place_of(self, result: Result, overlay: Overlay | None) -> int:
-        """Index for an overlay: above its slide and what lies below it; None is the outline."""
-        below = list(Overlay)[: None if overlay is None else list(Overlay).index(overlay)]
-        layers = self._layers()
-        under = [
-            i
-            for i, x in enumerate(layers)
-            if ood_layers.slide_of(x) is result.slide is not None
-            or (ood_layers.maps_of(x) is result.maps and ood_layers.overlay_of(x) in below)
-        ]
-        return 1 + max(under, default=len(layers) - 1)
-
-    def _show_overlay(self, state: State) -> None:
-        for result in state.results:
-            for layer in self._layers_of(result.maps):
-                overlay = ood_layers.overlay_of(layer)
-                if overlay is not None:
-                    layer.visible = overlay is state.overlay
-                    opacity = state.opacities[overlay]
-                    layer.opacity = ood_layers.overlay_opacity(result.maps, opacity)
-
-    def _rescale(self, state: State) -> None:
-        """Follow another score or temperature of the chosen maps."""
-        for layer in self._layers_of(state.maps) if state.maps else []:
-            overlay = ood_layers.overlay_of(layer)
-            scale = state.scales.get(overlay) if overlay is not None else None
-            if scale is not None:
-                layer.contrast_limits = (scale.low, scale.high)
-            ood_layers.refresh_layer(layer, final=True)
-
-    # ---------------------------------------------------------------- helpers
-
     def _layers(self) -> list[Layer]:
         return list(self.viewer.layers) if self.viewer is not None else []
-
-    def _layers_of(self, maps: Maps) -> list[Layer]:
-        return [x for x in self._layers() if ood_layers.maps_of(x) is maps]
-
-    @contextmanager
-    def _applied(self) -> Iterator[None]:
-        """While the bridge itself changes layers it does not report those changes back."""
-        before, self._applying = self._applying, True
-        try:
-            yield
-        finally:
-            self._applying = before
-
-    @contextmanager
-    def _selection_kept(self) -> Iterator[None]:
-        """Added layers do not take the selection away from, say, the shapes being drawn."""
-        assert self.viewer is not None
-        selection = self.viewer.layers.selection
-        before = set(selection)
-        yield
-        selection.clear()
-        selection.update(x for x in before if x in self.viewer.layers)
-
-
-def _was_in(maps: Maps, state: State) -> bool:
-    return any(r.maps is maps for r in state.results)
 
 
 _BRIDGES: WeakKeyDictionary[ViewerModel, Bridge] = WeakKeyDictionary()

@@ -7,38 +7,31 @@ the GUI's; the run itself works in a :class:`~napari_ood.viewer.job.Job`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from psygnal import Signal
-
-from napari_ood.errors import OodError, SlideError
+from napari_ood.errors import SlideError
 from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.job import Job, Request
-from napari_ood.viewer.looking import Looking
-from napari_ood.viewer.maps import Maps, Overlay, Readout
+from napari_ood.viewer.maps import Maps
 from napari_ood.viewer.output import Output, choose_output
-from napari_ood.viewer.state import Phase, Result, Scope, State, same
-from napari_ood.viewer.study import Question, default_threshold
+from napari_ood.viewer.session_looks import SessionLooks
+from napari_ood.viewer.state import Phase, Result, Scope
 
 if TYPE_CHECKING:
-    from napari_ood.analysis.scored import ScoredRun
     from napari_ood.models import Bundle
-    from napari_ood.scores.thresholds import Threshold
     from napari_ood.slides import Slide
     from napari_ood.viewer.job import Box
-    from napari_ood.viewer.sets import SetsAsked
 
 
 MAX_WAIT_S = 20.0
 """Longest that closing the window waits for a run to stop; it stops after the batch it is at."""
 
 
-class Session:
-    """State and commands of one viewer.
+class Session(SessionLooks):
+    """State and commands of one viewer: slides, bundle, run, results.
 
     Signals
     -------
@@ -46,35 +39,10 @@ class Session:
     failed(message) : one line for the user; each failure is reported once
     """
 
-    changed = Signal(object, object)
-    failed = Signal(str)
-
     def __init__(self, make_job: Callable[[Request], Job] = Job) -> None:
-        self.state = State()
+        super().__init__()
         self._make_job = make_job
         self._job: Job | None = None
-        self._looking = Looking()
-
-    # ---------------------------------------------------------------- state
-
-    def _update(self, **changes: Any) -> None:
-        old = self.state
-        if all(same(getattr(old, name), value) for name, value in changes.items()):
-            return
-        new = replace(old, **changes)
-        if new.maps is not old.maps:
-            new = replace(new, **self._looking.at(new.maps))
-        self._looking.keep(new)
-        self.state = new
-        self.changed.emit(new, old)
-
-    @contextmanager
-    def _reporting(self) -> Iterator[None]:
-        """Turn a typed error into one report to the user."""
-        try:
-            yield
-        except OodError as error:
-            self.failed.emit(str(error))
 
     # ---------------------------------------------------------------- slides
 
@@ -192,6 +160,9 @@ class Session:
             self._job.cancel()
             self._update(phase=Phase.CANCELLING)
 
+    def _is_growing(self, maps: Maps) -> bool:
+        return self._job is not None and self._job.maps is maps
+
     def look_at(self, view: Box | None) -> None:
         """Tell a run which part of the slide the user sees, so that it does that first."""
         if self._job is not None:
@@ -262,115 +233,10 @@ class Session:
         results = tuple(r for r in self.state.results if r.maps is not maps)
         self._update(results=results, readout=None)
 
-    def set_overlay(self, overlay: Overlay | None) -> None:
-        """Make one overlay visible, or none."""
-        self._update(overlay=overlay)
-
-    def set_opacity(self, opacity: float) -> None:
-        """Opacity of the visible overlay, 0 to 1; each keeps its own."""
-        overlay = self.state.overlay
-        if overlay is not None and opacity != self.state.opacities[overlay]:
-            self._update(opacities={**self.state.opacities, overlay: min(max(opacity, 0.0), 1.0)})
-
     def assign(self, maps: Maps, slide: Slide) -> None:
         """Give maps whose slide was not found the slide they belong to."""
         results = tuple(Result(slide, r.maps) if r.maps is maps else r for r in self.state.results)
         self._update(results=results)
-
-    # ---------------------------------------------------------------- thresholds and scores
-
-    def scored(self, maps: Maps | None) -> ScoredRun | None:
-        """The stored run behind maps, with its caches; None while it is going on or not stored.
-
-        Cheap: arrays are read when a score is asked for, which callers do in a thread.
-        """
-        if maps is None or (self._job is not None and self._job.maps is maps):
-            return None
-        return self._looking.scored(maps)
-
-    def set_threshold(self, overlay: Overlay, threshold: Threshold) -> None:
-        """Flag tiles of the chosen slide above this threshold; of the bundle's other slides too.
-
-        A coverage of this slide says nothing about others and stays its own.
-        """
-        maps = self.state.maps
-        if maps is not None and overlay in maps.scales:
-            self._looking.spread(maps, self.state.results, overlay, threshold)
-            self._update(thresholds={**self.state.thresholds, overlay: threshold})
-
-    def threshold_of(self, maps: Maps, overlay: Overlay | None) -> Threshold | None:
-        """The threshold of an overlay of any maps that are shown; None where there is none."""
-        if overlay is None:
-            return None
-        threshold: Threshold | None = self._looking.at(maps)["thresholds"].get(overlay)
-        return threshold
-
-    def reset_threshold(self, overlay: Overlay) -> None:
-        """Go back to the threshold that keeps 95 % of in-distribution tiles, if it is known."""
-        scale = self.state.scales.get(overlay)
-        default = default_threshold(scale) if scale else None
-        if default is not None:
-            self.set_threshold(overlay, default)
-
-    def set_score(self, overlay: Overlay, name: str) -> None:
-        """Let an overlay of the chosen slide show another score, from stored arrays alone."""
-        self._ask(lambda q: replace(q, names={**q.names, overlay: name}))
-
-    def set_temperature(self, temperature: float | None) -> None:
-        """Divide stored logits by another temperature; None for the bundle's own."""
-        self._ask(lambda q: q.at_temperature(temperature))
-
-    def set_sets(self, asked: SetsAsked | None) -> None:
-        """Work out conformal prediction sets; None for none."""
-        self._ask(lambda q: replace(q, sets=asked))
-
-    def study(self) -> None:
-        """Work out the figures of the chosen slide's scores, unless they are there."""
-        if not self.state.figures:
-            self._ask(lambda q: q)
-
-    def _ask(self, change: Callable[[Question], Question]) -> None:
-        """Have a thread work out what the maps are asked for, with a change."""
-        maps = self.state.maps
-        scored = self.scored(maps)
-        if maps is None or scored is None:
-            return
-        with self._reporting():
-            self._looking.ask(maps, scored, change)
-            self._update(studying=True)
-
-    def set_sets_outlined(self, outlined: bool) -> None:
-        """Outline the tiles whose prediction set is not a single class, instead of flagged ones."""
-        self._update(sets_outlined=outlined)
-
-    def follow(self) -> bool:
-        """Take over scores and figures that were worked out; whether more are to come."""
-        done = self._looking.take()
-        if done is not None:
-            maps, fields, error = done
-            if maps is self.state.maps:
-                self._update(**fields)
-            if error:
-                self.failed.emit(error)
-        studying = self._looking.studying
-        self._update(studying=studying)
-        return studying
-
-    def set_outlined(self, outlined: bool) -> None:
-        """Draw an outline around flagged tiles, or not."""
-        self._update(outlined=outlined)
-
-    def set_legend(self, legend: bool) -> None:
-        """Show a legend on the canvas, or not."""
-        self._update(legend=legend)
-
-    def set_flagged_only(self, only: bool) -> None:
-        """Hide tiles that are not flagged, or show all."""
-        self._update(flagged_only=only)
-
-    def point_at(self, readout: Readout | None) -> None:
-        """Say what lies under the cursor."""
-        self._update(readout=readout)
 
 
 def _output_of(job: Job) -> Output | None:

@@ -1,0 +1,143 @@
+"""The overlays of a session's runs as layers: added, reused, shown, taken away. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from weakref import ref
+
+from napari_ood.viewer import layers as ood_layers
+from napari_ood.viewer.maps import Overlay
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+    from napari.types import LayerData
+
+    from napari_ood.viewer.flags import Flags
+    from napari_ood.viewer.maps import Maps
+    from napari_ood.viewer.session import Session
+    from napari_ood.viewer.state import Result, State
+
+
+class MapLayers:
+    """Keeps a viewer's overlays in step with a session.
+
+    Attributes
+    ----------
+    applying : whether layers are being changed from here, so that it need not be reported back
+    """
+
+    def __init__(self, viewer: ViewerModel, session: Session, flags: Flags) -> None:
+        self.applying = False
+        self._viewer = ref(viewer)
+        self._session, self._flags = session, flags
+        self._due: list[tuple[Result, LayerData]] = []
+
+    def replace(self, new: State, old: State) -> None:
+        """Follow maps that came and went between two snapshots."""
+        viewer = self._viewer()
+        assert viewer is not None
+        gone = [r for r in old.results if not _was_in(r.maps, new)]
+        for result in new.results:
+            if not _was_in(result.maps, old) and not self.of(result.maps):
+                before = next((r for r in gone if r.slide is result.slide), None)
+                self._show_new(result, self.of(before.maps) if before else [])
+        for result in gone:
+            for layer in self.of(result.maps):
+                viewer.layers.remove(layer)
+        if not self._session.busy:
+            self.insert_due(everything=True)
+
+    def _show_new(self, result: Result, free: list[Layer]) -> None:
+        """Show maps in the layers of those they replace: napari takes 0.5 s to remove a layer."""
+        name = result.slide.name if result.slide is not None else result.maps.name
+        layers = {ood_layers.overlay_of(x): x for x in free}
+        # The visible one is the last, and the first that the user wants to see.
+        for data in reversed(ood_layers.overlay_layer_data(result.maps, result.slide, name)):
+            layer = layers.get(data[1]["metadata"].get(ood_layers.OVERLAY_KEY))
+            if layer is None:
+                self._due.append((result, data))
+            else:
+                ood_layers.reuse_layer(layer, data)
+
+    def insert_due(self, everything: bool) -> None:
+        """Add the next overlay, or all: napari takes 50 to 100 ms for each, so one per tick."""
+        viewer = self._viewer()
+        while self._due and viewer is not None:
+            result, data = self._due.pop(0)
+            if _was_in(result.maps, self._session.state):
+                with self.applied(), self.selection_kept():
+                    overlay = data[1]["metadata"].get(ood_layers.OVERLAY_KEY)
+                    place = self._place_of(result, overlay)
+                    viewer.layers.insert(place, ood_layers.make_layer(data))
+                    self.show_overlay(self._session.state)
+                    self._flags.show(self._session.state)
+                if not everything:
+                    return
+
+    def _place_of(self, result: Result, overlay: Overlay | None) -> int:
+        """Index for an overlay: above its slide and what lies below it; None is the outline."""
+        below = list(Overlay)[: None if overlay is None else list(Overlay).index(overlay)]
+        layers = self._all()
+        under = [
+            i
+            for i, x in enumerate(layers)
+            if ood_layers.slide_of(x) is result.slide is not None
+            or (ood_layers.maps_of(x) is result.maps and ood_layers.overlay_of(x) in below)
+        ]
+        return 1 + max(under, default=len(layers) - 1)
+
+    def show_overlay(self, state: State) -> None:
+        """Make the chosen overlay visible, and no other."""
+        for result in state.results:
+            for layer in self.of(result.maps):
+                overlay = ood_layers.overlay_of(layer)
+                if overlay is not None:
+                    layer.visible = overlay is state.overlay
+                    opacity = state.opacities[overlay]
+                    layer.opacity = ood_layers.overlay_opacity(result.maps, opacity)
+
+    def rescale(self, state: State) -> None:
+        """Follow another score or temperature of the chosen maps."""
+        for layer in self.of(state.maps) if state.maps else []:
+            overlay = ood_layers.overlay_of(layer)
+            scale = state.scales.get(overlay) if overlay is not None else None
+            if scale is not None:
+                layer.contrast_limits = (scale.low, scale.high)
+            ood_layers.refresh_layer(layer, final=True)
+
+    # ---------------------------------------------------------------- helpers
+
+    def _all(self) -> list[Layer]:
+        viewer = self._viewer()
+        return list(viewer.layers) if viewer is not None else []
+
+    def of(self, maps: Maps) -> list[Layer]:
+        """The layers of a run: its overlays and its outline."""
+        return [x for x in self._all() if ood_layers.maps_of(x) is maps]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """While layers are changed from here the bridge does not report those changes back."""
+        before, self.applying = self.applying, True
+        try:
+            yield
+        finally:
+            self.applying = before
+
+    @contextmanager
+    def selection_kept(self) -> Iterator[None]:
+        """Added layers do not take the selection away from, say, the shapes being drawn."""
+        viewer = self._viewer()
+        assert viewer is not None
+        selection = viewer.layers.selection
+        before = set(selection)
+        yield
+        selection.clear()
+        selection.update(x for x in before if x in viewer.layers)
+
+
+def _was_in(maps: Maps, state: State) -> bool:
+    return any(r.maps is maps for r in state.results)
