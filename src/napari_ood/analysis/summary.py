@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
     from napari_ood.scores.thresholds import Threshold
@@ -98,3 +101,43 @@ def summarise(scored: ScoredRun, threshold: Threshold) -> Summary:
         n_held_out_kept=None if held_out is None else held_out.n_kept,
         expected_risk=None if held_out is None else held_out.risk,
     )
+
+
+def summarise_part(
+    scored: ScoredRun, threshold: Threshold, tiles: NDArray[np.int64], n_unfinished: int = 0
+) -> Summary:
+    """Count what a threshold flags among some of the tiles, those of a region of interest say.
+
+    Parameters
+    ----------
+    scored : ScoredRun
+    threshold : Threshold
+    tiles : [K] int64, positions in ``scored.index``
+    n_unfinished : tiles with tissue there that the run has not reached
+
+    Errors as of ``ScoredRun.score``.
+    """
+    flagged = scored.flagged(threshold)[tiles]
+    n_flagged, area, held_out = int(flagged.sum()), scored.mm2_per_tile, scored.held_out(threshold)
+    all_counts = class_counts(scored, tiles)
+    flagged_counts = class_counts(scored, tiles[flagged])
+    return Summary(
+        n_tiles=len(tiles),
+        n_flagged=n_flagged,
+        n_unscored=int(np.isnan(scored.score(threshold.score)[tiles]).sum()),
+        n_unfinished=n_unfinished,
+        mm2=None if area is None else len(tiles) * area,
+        mm2_flagged=None if area is None else n_flagged * area,
+        per_class=tuple(
+            ClassCount(*counts)
+            for counts in zip(scored.classes, all_counts, flagged_counts, strict=True)
+        ),
+        n_held_out_kept=None if held_out is None else held_out.n_kept,
+        expected_risk=None if held_out is None else held_out.risk,
+    )
+
+
+def class_counts(scored: ScoredRun, tiles: NDArray[np.int64]) -> tuple[int, ...]:
+    """Number of tiles [K] per predicted class, C; those with NaN probabilities aren't counted."""
+    tiles = tiles[~np.isnan(scored.confidence()[tiles])]
+    return tuple(np.bincount(scored.prediction()[tiles], minlength=len(scored.classes)).tolist())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_ood.errors import ExportError
 from napari_ood.export.files import Listener, Step, new_file, watched
+from napari_ood.export.importing import scored_run
 from napari_ood.export.results import Results, default_thresholds, qupath_origin
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def export_run(
         If run or review cannot be read, or a threshold is on a score that can't be computed.
     """
     chosen = _checked(formats)
-    scored = _scored(run)
+    scored = scored_run(run)
     _check_slide(scored, slide)
     origin, note = qupath_origin(scored, slide) if crop else ((0, 0), None)
     if note and on_note is not None and "geojson" in chosen:
@@ -97,13 +98,6 @@ def _check_slide(scored: ScoredRun, slide: Slide | None) -> None:
         raise ExportError(
             f"{slide.path} is not the slide of this run ({record['name']}): give that one, or none"
         )
-
-
-def _scored(run: str | Path | ScoredRun) -> ScoredRun:
-    from napari_ood.analysis.scored import ScoredRun
-    from napari_ood.inference import open_run
-
-    return run if isinstance(run, ScoredRun) else ScoredRun(open_run(run))
 
 
 def read_verdicts(

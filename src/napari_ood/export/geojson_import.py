@@ -9,7 +9,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,10 +58,18 @@ class Annotation:
 
 @dataclass(frozen=True)
 class GeoJson:
-    """What a file holds: outlined objects, and what was passed over, in words."""
+    """What a file holds.
+
+    Attributes
+    ----------
+    annotations : outlined objects
+    passed_over : what else there was, in words
+    record : what a file of ours says of its run; empty for files of others
+    """
 
     annotations: tuple[Annotation, ...]
     passed_over: tuple[str, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_geojson(path: str | Path, origin: Origin = (0, 0)) -> GeoJson:
@@ -81,7 +89,8 @@ def read_geojson(path: str | Path, origin: Origin = (0, 0)) -> GeoJson:
     """
     path = Path(path)
     content = _parse(path)
-    origin = _own_origin(content) or origin
+    record = _own_record(content)
+    origin = _own_origin(record) or origin
     annotations, passed_over = [], []
     for number, item in enumerate(_features(path, content), start=1):
         geometry = item.get("geometry")
@@ -100,7 +109,7 @@ def read_geojson(path: str | Path, origin: Origin = (0, 0)) -> GeoJson:
             annotations.append(annotation)
     if not annotations:
         raise ExportError(f"{path.name} outlines nothing: export annotations with an area")
-    return GeoJson(tuple(annotations), tuple(passed_over))
+    return GeoJson(tuple(annotations), tuple(passed_over), record)
 
 
 def _parse(path: Path) -> Any:
@@ -128,10 +137,16 @@ def _unpacked(path: Path) -> bytes:
         return archive.read(names[0])
 
 
-def _own_origin(content: Any) -> Origin | None:
+def _own_record(content: Any) -> Mapping[str, Any]:
+    """What our own files say of the run that they are from."""
+    record = content.get("napari_ood") if isinstance(content, dict) else None
+    return record if isinstance(record, dict) else {}
+
+
+def _own_origin(record: Mapping[str, Any]) -> Origin | None:
     """Where our own files say that they count from."""
     try:
-        x, y = content["napari_ood"]["qupath_origin_xy"]
+        x, y = record["qupath_origin_xy"]
         return float(y), float(x)
     except (KeyError, TypeError, ValueError):
         return None

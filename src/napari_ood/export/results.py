@@ -126,21 +126,23 @@ def qupath_origin(scored: ScoredRun, slide: Slide | None = None) -> tuple[Origin
     if "bounds" in record:
         bounds = record["bounds"]
         return ((int(bounds[0]), int(bounds[1])) if bounds else (0, 0)), None
+    if slide is not None:
+        return origin_of_slide(slide), None
+    from napari_ood.slides import open_slide
+
     try:
-        metadata = slide.metadata if slide is not None else _metadata(record["path"])
+        with open_slide(record["path"]) as found:
+            return origin_of_slide(found), None
     except (SlideError, OSError):
         return (0, 0), (
             "the slide is not at hand, so it is not known whether QuPath crops it: if outlines lie "
-            "beside the tissue there, export again with --slide"
+            "beside the tissue, do it again with --slide"
         )
+
+
+def origin_of_slide(slide: Slide) -> Origin:
+    """Point that QuPath counts from on a slide, y and x in level-0 pixels of the whole canvas."""
     from napari_ood.slides.bounds import scanned_bounds
 
-    found = scanned_bounds(metadata)
-    return (found[:2] if found else (0, 0)), None
-
-
-def _metadata(path: str) -> Mapping[str, str]:
-    from napari_ood.slides import open_slide
-
-    with open_slide(path) as slide:
-        return slide.metadata
+    found = scanned_bounds(slide.metadata)
+    return found[:2] if found else (0, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_ood.export.results import Results
 
 BATCH_ROWS = 65_536
+Rows = slice | NDArray[np.int64]
+
 FLOAT32_DIGITS = 9
 """Significant digits that tell any two float32 apart."""
 
@@ -32,26 +34,27 @@ class Column:
     ----------
     name : str
     kind : ``int``, ``float32``, ``float64``, ``bool`` or ``text``
-    values : rows (a slice) → that many values; texts as objects, None where there is nothing
+    values : rows (a slice or positions) → that many values; texts as objects, None where there is
+        nothing
     nullable : whether negative integers, NaN and None mean that there is nothing
     """
 
     name: str
     kind: str
-    values: Callable[[slice], NDArray[Any]]
+    values: Callable[[Rows], NDArray[Any]]
 
 
 def tile_columns(results: Results) -> tuple[Column, ...]:
     """Columns of the table of tiles, the same in every format."""
     scored, run = results.scored, results.scored.run
-    index, boxes, n = scored.index, scored.boxes, len(scored.index)
+    index, boxes = scored.index, scored.boxes
     probability = scored.probabilities()
     labels = np.array([*scored.classes, None], object)
     prediction = results.prediction
     mpp_y, mpp_x = results.mpp or (np.nan, np.nan)
 
-    def constant(value: float) -> Callable[[slice], NDArray[Any]]:
-        return lambda rows: np.full(len(range(n)[rows]), value)
+    def constant(value: float) -> Callable[[Rows], NDArray[Any]]:
+        return lambda rows: np.full(len(index[rows]), value)
 
     columns = [
         Column("row", "int", lambda rows: index[rows, 0]),
@@ -101,19 +104,33 @@ def _verdicts(results: Results, reviewer: str) -> NDArray[np.object_]:
     return np.asarray(grid[run.done], object)
 
 
-def write_csv(results: Results, path: Path, step: Step = unwatched) -> Path:
+def write_csv(
+    results: Results,
+    path: Path,
+    step: Step = unwatched,
+    tiles: NDArray[np.int64] | None = None,
+) -> Path:
     """Write one row per tile: UTF-8, comma, point, empty where a value is not known.
+
+    Parameters
+    ----------
+    results : Results
+    path : Path
+    step : called between batches of rows
+    tiles : [K] int64, positions in ``run.index`` of the tiles to write; all by default
 
     Raises
     ------
     ExportError
         If the file cannot be written, or the export was cancelled.
     """
-    columns, n = tile_columns(results), len(results.scored.index)
+    columns = tile_columns(results)
+    n = len(results.scored.index) if tiles is None else len(tiles)
     with new_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerow([column.name for column in columns])
-        for rows in _batches(n):
-            step(rows.start, n)
+        for batch in _batches(n):
+            step(batch.start, n)
+            rows = batch if tiles is None else tiles[batch]
             cells = [_as_text(column, column.values(rows)) for column in columns]
             template = ",".join(template for template, _ in cells) + "\n"
             file.writelines(template % row for row in zip(*(v for _, v in cells), strict=True))
@@ -152,8 +169,56 @@ def _quoted(value: str | None) -> str:
     return line.getvalue()
 
 
-def write_parquet(results: Results, path: Path, step: Step = unwatched) -> Path:
+def write_json(
+    results: Results, path: Path, about: Mapping[str, Any], tiles: NDArray[np.int64]
+) -> Path:
+    """Write ``about`` and, as ``tiles``, one object per tile; null where a value is not known.
+
+    Parameters
+    ----------
+    results : Results
+    path : Path
+    about : JSON-ready
+    tiles : [K] int64, positions in ``run.index`` of the tiles to write
+
+    Raises
+    ------
+    ExportError
+        If the file cannot be written.
+    """
+    columns = tile_columns(results)
+    names = [column.name for column in columns]
+    with new_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        head = json.dumps(about, ensure_ascii=False, allow_nan=False)
+        file.write(f'{head[:-1]}{", " if about else ""}"tiles": [')
+        for batch in _batches(len(tiles)):
+            rows = zip(*(_as_json(c, c.values(tiles[batch])) for c in columns), strict=True)
+            for i, row in enumerate(rows, start=batch.start):
+                text = json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False)
+                file.write((",\n" if i else "\n") + text)
+        file.write("\n]}\n")
+    return path
+
+
+def _as_json(column: Column, values: NDArray[Any]) -> list[Any]:
+    """Values that JSON has, None where there is nothing."""
+    if column.kind in ("bool", "text"):
+        return list(values.tolist())
+    if column.kind == "float32":  # the shortest text that gives the same float32 again
+        return [float(str(v)) if np.isfinite(v) else None for v in values]
+    empty = values < 0 if column.kind == "int" else ~np.isfinite(values)
+    return [None if nothing else v for v, nothing in zip(values.tolist(), empty, strict=True)]
+
+
+def write_parquet(
+    results: Results,
+    path: Path,
+    step: Step = unwatched,
+    tiles: NDArray[np.int64] | None = None,
+) -> Path:
     """Write the same rows with types; provenance is the schema's metadata ``napari_ood`` (JSON).
+
+    Parameters are those of :func:`write_csv`.
 
     Raises
     ------
@@ -168,7 +233,8 @@ def write_parquet(results: Results, path: Path, step: Step = unwatched) -> Path:
             "Parquet needs pyarrow, which is not installed: pip install 'napari-ood[parquet]', or "
             "export csv"
         ) from error
-    columns, n = tile_columns(results), len(results.scored.index)
+    columns = tile_columns(results)
+    n = len(results.scored.index) if tiles is None else len(tiles)
     types = {
         "int": pa.int32(), "float32": pa.float32(), "float64": pa.float64(), "bool": pa.bool_(),
         "text": pa.dictionary(pa.int32(), pa.string()),
@@ -183,8 +249,9 @@ def write_parquet(results: Results, path: Path, step: Step = unwatched) -> Path:
         partial.open("wb") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        for rows in _batches(n):
-            step(rows.start, n)
+        for batch in _batches(n):
+            step(batch.start, n)
+            rows = batch if tiles is None else tiles[batch]
             arrays = [
                 _as_arrow(pa, field.type, column.kind, column.values(rows))
                 for field, column in zip(schema, columns, strict=True)

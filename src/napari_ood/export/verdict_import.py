@@ -31,7 +31,10 @@ class ImportedVerdicts:
 
 
 def as_verdicts(
-    annotations: Iterable[Annotation], scored: ScoredRun, reviewer: str | None = None
+    annotations: Iterable[Annotation],
+    scored: ScoredRun,
+    reviewer: str | None = None,
+    time: str | None = None,
 ) -> ImportedVerdicts:
     """Read annotations as verdicts on the tiles that lie in them.
 
@@ -44,14 +47,16 @@ def as_verdicts(
     ----------
     annotations : iterable of Annotation
     scored : ScoredRun, whose tiles they lie on
-    reviewer : whose verdicts they are; by default whose they were when exported
+    reviewer : whose verdicts those are that were drawn or changed in QuPath; by default whose they
+        were when exported. Unchanged ones stay whose they were.
+    time : ISO 8601, when those were given; by default now
 
     Raises
     ------
     ExportError
         If none of them is a verdict.
     """
-    reader = _Reader(scored, reviewer)
+    reader = _Reader(scored, reviewer, time or now())
     verdicts, passed_over = [], []
     for annotation in annotations:
         try:
@@ -65,8 +70,8 @@ def as_verdicts(
 
 
 class _Reader:
-    def __init__(self, scored: ScoredRun, reviewer: str | None) -> None:
-        self._scored, self._reviewer = scored, reviewer
+    def __init__(self, scored: ScoredRun, reviewer: str | None, time: str) -> None:
+        self._scored, self._reviewer, self._time = scored, reviewer, time
         self._lattice = Lattice.of(scored.run.grid)
         self._position = scored.on_grid(np.arange(len(scored.index)), -1)
         self._keys: set[tuple[str, str]] = set()
@@ -80,11 +85,12 @@ class _Reader:
         cells, tiles = cells[tiles >= 0], tiles[tiles >= 0]
         if not len(cells):
             raise ReviewError("the middle of no finished tile lies in it")
-        reviewer = self._reviewer or told.get("reviewer")
-        if not reviewer:
-            raise ReviewError("it does not say whose verdict it is: name the reviewer")
         prediction = told.get("predicted class") or self._majority(tiles)
         kind, label, artefact, unchanged = _said(annotation, told, self._scored.classes, prediction)
+        exported_by, given = told.get("reviewer"), self._reviewer
+        reviewer = (exported_by or given) if unchanged else (given or exported_by)
+        if not reviewer:
+            raise ReviewError("it does not say whose verdict it is: name the reviewer")
         score, threshold = told.get("score"), told.get("threshold value")
         return Verdict(
             self._key(told, reviewer, cells, tiles),
@@ -95,7 +101,7 @@ class _Reader:
             artefact,
             told.get(DESCRIPTION, ""),
             reviewer,
-            (unchanged and told.get("time")) or now(),
+            (unchanged and told.get("time")) or self._time,
             score,
             None if threshold is None else float(threshold),
             prediction,

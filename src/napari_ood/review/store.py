@@ -127,7 +127,7 @@ class ReviewStore:
         ValueError
             If the verdict is another reviewer's.
         """
-        if _same(verdict.reviewer) != _same(self.reviewer):
+        if reviewer_key(verdict.reviewer) != reviewer_key(self.reviewer):
             raise ValueError(
                 f"a verdict of {verdict.reviewer!r} in the review of {self.reviewer!r}"
             )
@@ -213,7 +213,7 @@ class ReviewStore:
             As the constructor.
         """
         self.refresh()
-        names = {_same(r["reviewer"]): r["reviewer"] for r in reversed(self._all_records())}
+        names = {reviewer_key(r["reviewer"]): r["reviewer"] for r in reversed(self._all_records())}
         verdicts = {name: self._fold(name).latest() for name in sorted(names.values())}
         return {name: given for name, given in verdicts.items() if given}
 
@@ -274,7 +274,9 @@ class ReviewStore:
 
     def _records(self, reviewer: str) -> list[Record]:
         """What a reviewer did, each thing once, also where a file was copied beside itself."""
-        of_reviewer = (r for r in self._all_records() if _same(r["reviewer"]) == _same(reviewer))
+        of_reviewer = (
+            r for r in self._all_records() if reviewer_key(r["reviewer"]) == reviewer_key(reviewer)
+        )
         return list({record["id"]: record for record in of_reviewer}.values())
 
     def _fold(self, reviewer: str) -> _Fold:
@@ -312,7 +314,8 @@ def _move(record_id: str, source: list[_Entry], target: list[_Entry]) -> None:
             return
 
 
-def _same(reviewer: str) -> str:
+def reviewer_key(reviewer: str) -> str:
+    """What tells reviewers apart: upper and lower case and spaces at the ends don't count."""
     return " ".join(reviewer.split()).casefold()
 
 
@@ -320,5 +323,5 @@ def _file_name(reviewer: str) -> str:
     """A name for every file system: readable, and told apart by a hash."""
     plain = unicodedata.normalize("NFKD", reviewer).encode("ascii", "ignore").decode().lower()
     readable = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
-    digest = hashlib.sha256(_same(reviewer).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(reviewer_key(reviewer).encode()).hexdigest()[:8]
     return f"{readable}-{digest}.jsonl".removeprefix("-")
