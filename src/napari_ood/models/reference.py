@@ -291,6 +291,19 @@ class Reference:
         except ValueError as error:
             raise BundleError(str(error)) from None
 
+    def detector(self, name: str) -> Detector:
+        """Return what a score of the features is fitted to; cached, shared by all temperatures.
+
+        Raises
+        ------
+        BundleError
+            If there is no such score, it reads no features, or the reference lacks what it needs.
+        """
+        spec = self._parse(name)
+        if spec.method not in FEATURE_SCORES:
+            raise BundleError(f"score '{spec}' is fitted to no features")
+        return self._fit(spec)
+
     def _fit(self, spec: ScoreSpec) -> Detector:
         return self._cached(
             self._fits, str(spec), lambda: FEATURE_SCORES[spec.method](self._bank(spec))

@@ -67,12 +67,16 @@ class Mahalanobis(Detector):
 
     def squared(self, x: Doubles) -> Doubles:
         """Squared distance of rows ``[n, D]`` to the nearest class mean; [n]."""
-        white = (l2_normalised(x) if self.normalise else x) @ self.whitening
+        white = self.project(x)
         nearest = np.full(len(x), np.inf)
         for mean in self.means:
             away = white - mean
             np.minimum(nearest, np.einsum("nd,nd->n", away, away), out=nearest)
         return nearest
+
+    def project(self, x: Doubles) -> Doubles:
+        """Rows ``[n, D]`` in the space in which distances are taken; [n, D]."""
+        return np.asarray((l2_normalised(x) if self.normalise else x) @ self.whitening)
 
     def score_rows(self, x: Doubles, logits: NDArray[np.floating] | None = None) -> Doubles:
         """Distance in standard deviations."""

@@ -106,9 +106,12 @@ class InvariantNeighbours(Detector):
         out = np.full(len(x), np.nan)
         known = np.isfinite(x).all(axis=1)  # the search refuses anything else
         if known.any():
-            white = _unit_blocks(x[known], self.widths) @ self.whitening
-            out[known] = self.search.kneighbors(white)[0][:, -1]
+            out[known] = self.search.kneighbors(self.project(x[known]))[0][:, -1]
         return out
+
+    def project(self, x: Doubles) -> Doubles:
+        """Rows ``[n, D]`` in the space in which distances are taken; [n, D]."""
+        return _unit_blocks(x, self.widths) @ self.whitening
 
 
 def _unit_blocks(x: Doubles, widths: tuple[int, ...]) -> Doubles:
