@@ -1,0 +1,160 @@
+"""Runs a saliency method on a network: what ``Explainer`` keeps behind its lock (needs torch)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_ood.errors import ExplainError
+from napari_ood.explain import cams, gradients
+from napari_ood.explain.layers import Layers, find_layers
+from napari_ood.explain.objective import Objective, Readout, entropy, mean_probability
+from napari_ood.explain.progress import Steps
+from napari_ood.explain.score_gradient import DifferentiableScore, apply_score
+from napari_ood.explain.target import Target
+from napari_ood.models.bundle import Bundle
+from napari_ood.models.device import resolve_device
+from napari_ood.models.network import PENULTIMATE, MultiHeadNet
+
+Maker = Callable[..., Tensor]
+"""(objective, rgb [B, 3, t, t] in 0…1, **options) → maps [B, t, t]."""
+
+
+def _cam(combine: Callable[..., Tensor]) -> Maker:
+    def make(objective: Objective, rgb: Tensor, *, layer: str) -> Tensor:
+        return cams.class_activation_map(objective, rgb, combine, layer)
+
+    return make
+
+
+MAKERS: dict[str, Maker] = {
+    "gradient": gradients.gradient,
+    "smoothgrad": gradients.smoothgrad,
+    "integrated_gradients": gradients.integrated_gradients,
+    "grad_cam": _cam(cams.grad_cam),
+    "grad_cam_pp": _cam(cams.grad_cam_pp),
+    "layer_cam": _cam(cams.layer_cam),
+}
+
+
+class Engine:
+    """A network in eval mode with frozen parameters, and what it is asked about.
+
+    Attributes
+    ----------
+    net : MultiHeadNet
+    bundle : Bundle
+    """
+
+    needs_layer = frozenset(
+        name for name, make in MAKERS.items() if "layer" in inspect.signature(make).parameters
+    )
+
+    def __init__(self, bundle: Bundle, net: MultiHeadNet, temperature: float) -> None:
+        self.bundle, self.net, self.temperature = bundle, net, temperature
+        device = next(net.parameters()).device
+        self._mean = torch.tensor(bundle.card.mean, dtype=torch.float32, device=device)
+        self._std = torch.tensor(bundle.card.std, dtype=torch.float32, device=device)
+        self._scores: dict[Target, DifferentiableScore] = {}
+
+    @classmethod
+    def of(cls, bundle: Bundle, device: str, temperature: float) -> Engine:
+        """Build a bundle's network, unfused: fused ones lack layers that maps are taken from."""
+        net = bundle.trained_network().eval().requires_grad_(False)
+        net = net.to(resolve_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(bundle, net, temperature)
+
+    @cached_property
+    def layers(self) -> Layers:
+        """Layers of the shared trunk that have maps."""
+        return find_layers(self.net)
+
+    def default_layer(self, target: Target) -> str:
+        """Last layer with maps that the target depends on."""
+        card = self.bundle.card
+        if target.kind == "score":
+            spec = target.score_spec(card)
+            read = {card.block(name).layer for name in spec.all_blocks}
+            if read and PENULTIMATE not in read and not spec.needs_logits:
+                order = [name for name, _ in self.net.trunk.named_modules()]
+                return max(read, key=order.index)
+        if not self.layers.finest_first:
+            raise ExplainError(
+                f"{self.net.architecture} has no layer with maps at {self.net.input_size} px: "
+                "choose a method that needs none, such as gradient"
+            )
+        return self.layers.finest_first[-1]
+
+    def explain(
+        self,
+        tiles: NDArray[np.uint8],
+        method: str,
+        target: Target,
+        layer: str | None,
+        steps: Steps,
+        options: Mapping[str, object],
+    ) -> NDArray[np.float32]:
+        """Maps ``[B, t, t]`` of tiles ``[B, t, t, 3]``; NaN where the target is not finite."""
+        make = MAKERS[method]
+        given = dict(options) | ({} if layer is None else {"layer": layer})
+        unknown = given.keys() - set(list(inspect.signature(make).parameters)[2:])
+        if unknown:
+            raise ExplainError(f"{method} has no option {sorted(unknown)[0]!r}")
+        objective = self.objective(target, steps)
+        pieces = list(self._batches(tiles, objective.batch))
+        out = np.empty(tiles.shape[:3], np.float32)
+        for i, (rows, rgb) in enumerate(pieces):
+            steps.part(i, len(pieces))
+            out[rows] = make(objective, rgb, **given).detach().float().cpu().numpy()
+        out[~np.isfinite(out).all(axis=(1, 2))] = np.nan
+        return out
+
+    def values(self, tiles: NDArray[np.uint8], target: Target, share: bool) -> NDArray[np.float32]:
+        """The explained number ``[B]``; with ``share`` the probability of a class."""
+        objective = self.objective(target, Steps(), share)
+        out = np.empty(len(tiles), np.float32)
+        for rows, rgb in self._batches(tiles, objective.batch):
+            with torch.no_grad():
+                out[rows] = objective(rgb).float().cpu().numpy()
+        return out
+
+    def objective(self, target: Target, steps: Steps, share: bool = False) -> Objective:
+        """The target as a function of colours ``[N, 3, t, t]`` in 0…1."""
+        readout = self._readout(target, share)
+        features = target.kind == "score" and target.score_spec(self.bundle.card).needs_features
+        return Objective(self.net, self._mean, self._std, readout, features, steps)
+
+    def _readout(self, target: Target, share: bool) -> Readout:
+        temperature = self.temperature
+        if target.kind == "uncertainty":
+            return lambda z, _: entropy(z, temperature)
+        if target.kind == "score":
+            return self._score_readout(target)
+        heads = slice(None) if target.head is None else slice(target.head, target.head + 1)
+        if share:
+            return lambda z, _: mean_probability(z[:, heads], temperature)[:, target.class_index]
+        return lambda z, _: z[:, heads, target.class_index].float().mean(dim=1)
+
+    def _score_readout(self, target: Target) -> Readout:
+        if target not in self._scores:
+            spec = target.score_spec(self.bundle.card)
+            self._scores[target] = DifferentiableScore.of(self.bundle, spec, self.temperature)
+        score = self._scores[target]
+
+        def readout(logits: Tensor, features: Tensor | None) -> Tensor:
+            x = logits.new_zeros(len(logits), 0) if features is None else features
+            return apply_score(score, logits, x)
+
+        return readout
+
+    def _batches(self, tiles: NDArray[np.uint8], size: int) -> Iterator[tuple[slice, Tensor]]:
+        for start in range(0, len(tiles), size):
+            rows = slice(start, start + size)
+            x = torch.from_numpy(np.ascontiguousarray(tiles[rows])).to(self._mean.device)
+            yield rows, x.permute(0, 3, 1, 2).float().div(255).contiguous()
