@@ -57,6 +57,7 @@ def find_layers(net: MultiHeadNet) -> Layers:
     last layer: they have no gradient, and so are not among the layers.
     """
     found: dict[tuple[int, int], str] = {}
+    tokens = False
     for name, output, gradient in _outputs(net):
         try:
             maps = spatial_map(output, name, net.channels_at_end)
@@ -69,8 +70,9 @@ def find_layers(net: MultiHeadNet) -> Layers:
         if size[0] != size[1] or (output.ndim == 3 and not _in_sequence(net.trunk, name)):
             continue  # channels where positions are expected; tokens on their way through a block
         # Whole blocks rather than what is inside them: people know their names.
-        if size not in found or name.count(".") <= found[size].count("."):
-            found[size] = name
+        deeper = size in found and name.count(".") > found[size].count(".")
+        if not deeper or (output.ndim == 3 and not tokens):
+            found[size], tokens = name, output.ndim == 3
     return Layers(tuple(found.values()), tuple(found))
 
 
