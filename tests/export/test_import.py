@@ -158,7 +158,7 @@ def test_what_is_drawn_needs_a_name_and_is_added_once_at_any_temperature(
         import_review(path, scored, "  ")
     summary = import_review(path, scored, "A")
     assert [v.kind for v in summary.added] == [Kind.ARTEFACT, Kind.UNKNOWN_TISSUE]
-    assert len(summary.passed_over) == 1 and "1 objects passed over" in summary.words
+    assert len(summary.passed_over) == 1 and "1 object passed over" in summary.words
     hot = scored.with_temperature(50.0)
     assert import_review(path, hot, " a ").n_known == 2, "peaks move, places do not"
 

@@ -59,6 +59,19 @@ def add_json(parser: argparse.ArgumentParser, summary: str) -> None:
     parser.add_argument("--json", action="store_true", help=summary)
 
 
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threshold``."""
+    parser.add_argument(
+        "--threshold",
+        metavar="ROLE=MEANING",
+        type=role_threshold,
+        action="append",
+        default=[],
+        help="ood=keep:95%% (of in-distribution tiles; the default), uncertainty=risk:5%%, "
+        "ood=coverage:80%% (of this slide) or ood=VALUE; once per role",
+    )
+
+
 def positive_int(text: str) -> int:
     """Read a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:

@@ -12,11 +12,12 @@ from napari_ood.cli.arguments import (
     add_command,
     add_json,
     add_mpp,
+    add_threshold,
     export_formats,
     positive_int,
     region,
-    role_threshold,
 )
+from napari_ood.cli.parser_import import add_import, add_outlines
 from napari_ood.cli.parser_models import add_compare, add_evaluate, add_train
 
 
@@ -34,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_open(commands)
     _add_export(commands)
+    add_import(commands)
     _add_diff(commands)
     add_evaluate(commands)
     add_compare(commands)
@@ -75,6 +77,13 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
         "--region", metavar="X,Y,W,H", type=region, help="part of the slide, in level-0 pixels"
     )
     run.add_argument(
+        "--roi",
+        metavar="GEOJSON",
+        type=Path,
+        help="run only tiles whose middle lies in these outlines, drawn in QuPath; see import",
+    )
+    add_outlines(run)
+    run.add_argument(
         "--stride",
         metavar="PX",
         type=positive_int,
@@ -108,15 +117,7 @@ def _add_export(commands: argparse._SubParsersAction[Parser]) -> None:
         default=("geojson", "csv", "report"),
         help=f"of {','.join(EXPORT_FORMATS)}; default: geojson,csv,report",
     )
-    export.add_argument(
-        "--threshold",
-        metavar="ROLE=MEANING",
-        type=role_threshold,
-        action="append",
-        default=[],
-        help="ood=keep:95%% (of in-distribution tiles; the default), uncertainty=risk:5%%, "
-        "ood=coverage:80%% (of this slide) or ood=VALUE; once per role",
-    )
+    add_threshold(export)
     export.add_argument(
         "--review",
         metavar="FOLDER",

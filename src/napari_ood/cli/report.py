@@ -51,6 +51,27 @@ def print_json(record: Mapping[str, Any] | list[Any], indent: int | None = 2) ->
     print(json.dumps(record, indent=indent), flush=True)
 
 
+def write_record(record: Mapping[str, Any], file: Path | None) -> bool:
+    """Write what ``--json`` asks for; whether it went to stdout, where it stays alone.
+
+    Raises
+    ------
+    OodError
+        If the file cannot be written.
+    """
+    if file is None:
+        return False
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    if file == STDOUT:
+        print(text, flush=True)
+        return True
+    try:
+        file.write_text(text + "\n", "utf-8")
+    except OSError as error:
+        raise OodError(f"cannot write {file}: {error.strerror or error}") from error
+    return False
+
+
 def print_table(rows: Iterable[tuple[str, str]]) -> None:
     """Print two columns, on a terminal with the second wrapped; an empty name continues a row."""
     rows = list(rows)

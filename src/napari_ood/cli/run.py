@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,12 @@ from napari_ood.cli.report import CANCELLED, complain, print_json
 from napari_ood.errors import RunError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_ood.inference import Run
     from napari_ood.models import Bundle
-    from napari_ood.slides import Slide
+    from napari_ood.slides import Slide, TileGrid
 
 STAGES = ("read", "forward", "write")
 
@@ -30,6 +33,8 @@ def run(args: Namespace) -> int:
     """
     from napari_ood import load_bundle
 
+    if args.roi is not None and len(args.slides) > 1:
+        raise RunError("--roi is of one slide: run slides with outlines one by one")
     outputs = output_paths(args.slides, args.out)
     bundle = load_bundle(args.model)
     codes = {0}
@@ -87,6 +92,7 @@ def _run_one(
                 batch_size=args.batch_size,
                 tissue=args.tissue,
                 stride=args.stride,
+                roi=_outlines(slide, args),
             )
     if not run.tissue.any():
         complain(f"{path}: no tissue found, so nothing was run; --no-tissue runs on all of it")
@@ -98,6 +104,15 @@ def _run_one(
     else:
         print(_sentence(facts), flush=True)
     return run.n_tiles
+
+
+def _outlines(slide: Slide, args: Namespace) -> Callable[[TileGrid], NDArray[np.bool_]] | None:
+    """What ``--roi`` names: which tiles may be run."""
+    if args.roi is None:
+        return None
+    from napari_ood.export import roi_for_slide
+
+    return roi_for_slide(args.roi, slide, args.classes, args.crop)
 
 
 def _warn(slide: Slide, bundle: Bundle) -> None:

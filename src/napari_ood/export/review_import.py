@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from napari_ood.errors import ReviewError
 from napari_ood.export.importing import read_for_run, scored_run
@@ -65,6 +66,30 @@ class ImportSummary:
     notes: tuple[str, ...] = ()
 
     @property
+    def per_reviewer(self) -> dict[str, int]:
+        """Reviewer → how many of their verdicts were added."""
+        return dict(Counter(verdict.reviewer for verdict in self.added))
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "review": str(self.folder),
+            "n_added": len(self.added),
+            "n_added_per_reviewer": self.per_reviewer,
+            "n_known": self.n_known,
+            "conflicts": [
+                {
+                    "stored": conflict.stored.as_dict(),
+                    "imported": conflict.imported.as_dict(),
+                    "replaced": conflict.replaced,
+                }
+                for conflict in self.conflicts
+            ],
+            "passed_over": list(self.passed_over),
+            "notes": list(self.notes),
+        }
+
+    @property
     def words(self) -> str:
         """One line: how many verdicts were added, known, in conflict, passed over."""
         kept = sum(not conflict.replaced for conflict in self.conflicts)
@@ -74,7 +99,8 @@ class ImportSummary:
         if kept:
             parts.append(f"{kept:,} left out for later ones in the review")
         if self.passed_over:
-            parts.append(f"{len(self.passed_over):,} objects passed over")
+            n = len(self.passed_over)
+            parts.append(f"{n:,} object{'s' * (n != 1)} passed over")
         return ", ".join(parts)
 
 

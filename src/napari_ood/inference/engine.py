@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_ood.errors import RunError
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.errors import RunError, SlideError
 from napari_ood.inference.pipeline import Network, Session
 from napari_ood.inference.plan import Plan, plan_grid, plan_run
 from napari_ood.inference.progress import Listener
 from napari_ood.inference.provenance import identity, provenance, session_record
 from napari_ood.inference.run import Run, open_run
 from napari_ood.inference.store import RunWriter, shards
-from napari_ood.slides.grid import Region
+from napari_ood.slides.grid import Region, TileGrid
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
@@ -38,6 +41,7 @@ def run_slide(
     tissue: bool = True,
     stride: int | None = None,
     view: Callable[[], Region | None] | None = None,
+    roi: Callable[[TileGrid], NDArray[np.bool_]] | None = None,
 ) -> Run:
     """Run a bundle over a slide and store the outcome.
 
@@ -56,6 +60,8 @@ def run_slide(
     tissue : leave glass out
     stride : model pixels between tiles; the tile size by default
     view : polled per shard for the region on screen, whose shards are then read first
+    roi : asked once which tiles of the grid may be run, (rows, cols) bool; all by default. The grid
+        is that of the whole region, so tiles are those of a run without.
 
     Returns
     -------
@@ -72,7 +78,7 @@ def run_slide(
     device = resolve_device(device)
     if batch_size is not None and batch_size < 1:
         raise RunError(f"the batch size must be at least 1, got {batch_size}")
-    plan, writer = _open_output(Path(out), slide, bundle, region, stride, tissue)
+    plan, writer = _open_output(Path(out), slide, bundle, region, stride, tissue, roi)
     done = open_run(writer.path).done
     missing = plan.tissue & ~done
     todo = [s for s in shards(done.shape, plan.shard) if missing[s.slices].any()]
@@ -99,20 +105,21 @@ def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[],
 
 def _open_output(
     path: Path, slide: Slide, bundle: Bundle, region: Region | None, stride: int | None,
-    tissue: bool,
+    tissue: bool, roi: Callable[[TileGrid], NDArray[np.bool_]] | None,
 ) -> tuple[Plan, RunWriter]:  # fmt: skip
     """Create the run or, where it exists and is of the same slide, bundle and grid, resume it."""
     grid = plan_grid(slide, bundle, region, stride)
-    wanted = identity(slide, bundle, grid, tissue)
+    inside = _inside(bundle, grid, roi)
+    wanted = identity(slide, bundle, grid, tissue, inside)
     if not path.exists():
-        plan = plan_run(slide, bundle, region, stride, tissue)
+        plan = plan_run(slide, bundle, region, stride, tissue, inside)
         card = bundle.card
         record = provenance(slide, bundle, wanted)
         shape = (card.n_heads, len(card.classes), card.n_features)
         return plan, RunWriter.create(path, plan, *shape, record)
     run = open_run(path)
     stored = run.provenance["identity"]
-    differing = sorted(k for k in wanted if stored.get(k) != wanted[k])
+    differing = sorted(k for k in wanted | stored if stored.get(k) != wanted.get(k))
     if differing:
         raise RunError(
             f"{path} holds a run with another {' and '.join(differing)}: choose another output, "
@@ -120,3 +127,17 @@ def _open_output(
         )
     # The stored tissue, not a new mask: what was to be run then is what is left to do now.
     return Plan(grid, run.tissue, tuple(run.provenance["shard"])), RunWriter.resume(path)
+
+
+def _inside(
+    bundle: Bundle, grid: TileGrid, roi: Callable[[TileGrid], NDArray[np.bool_]] | None
+) -> NDArray[np.bool_] | None:
+    """Tiles that may be run; None for all."""
+    if roi is None:
+        return None
+    if bundle.card.whole_image:
+        raise SlideError(
+            "the bundle judges an image as a whole, so there are no tiles to choose: leave the "
+            "region of interest out, and name a part with --region"
+        )
+    return np.asarray(roi(grid), bool)

@@ -154,18 +154,23 @@ def plan_run(
     region: Region | None = None,
     stride: int | None = None,
     tissue: bool = True,
+    roi: NDArray[np.bool_] | None = None,
 ) -> Plan:
     """Decide which tiles of the grid are run: all, or with ``tissue`` those that are not glass.
 
     Glass is looked for on slides only: a bundle that judges whole images always sees its image.
 
-    Parameters and errors are those of :func:`plan_grid`.
+    Other parameters and errors are those of :func:`plan_grid`.
+
+    Parameters
+    ----------
+    roi : (rows, cols) bool, tiles of the grid that may be run; all by default
     """
     grid = plan_grid(slide, bundle, region, stride)
-    wanted = np.ones((grid.rows, grid.cols), bool)
+    wanted = np.ones((grid.rows, grid.cols), bool) if roi is None else roi.copy()
     if tissue and not bundle.card.whole_image:
         share = tissue_mask(slide).fraction(grid.boxes())
-        wanted = share.reshape(wanted.shape) >= MIN_TISSUE
+        wanted &= share.reshape(wanted.shape) >= MIN_TISSUE
     return Plan(grid, wanted, _shard_shape(slide, grid))
 
 

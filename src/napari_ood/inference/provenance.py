@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_ood.inference.plan import check_slide
 from napari_ood.slides.bounds import scanned_bounds
@@ -20,15 +24,24 @@ PACKAGES = ("napari-ood", "torch", "timm", "torchvision", "numpy", "tifffile", "
 """Packages whose version can change what a run holds."""
 
 
-def identity(slide: Slide, bundle: Bundle, grid: TileGrid, tissue: bool) -> dict[str, Any]:
+def identity(
+    slide: Slide,
+    bundle: Bundle,
+    grid: TileGrid,
+    tissue: bool,
+    roi: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
     """What must be equal for a run to be resumed; the keys are words for the error message."""
-    return {
+    found = {
         "slide": slide.fingerprint(),
         "bundle": dict(bundle.hashes),
         "region or resolution": grid.to_dict(),
         # On whole images it changes nothing.
         "tissue setting": tissue and not bundle.card.whole_image,
     }
+    if roi is None:
+        return found
+    return {**found, "region of interest": hashlib.sha256(np.packbits(roi).tobytes()).hexdigest()}
 
 
 def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[str, Any]:

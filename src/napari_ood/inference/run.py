@@ -101,6 +101,25 @@ class Run:
         """Class names, C."""
         return self.card.classes
 
+    def tile(self, row: int, col: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits [M, C] and features [D] of one finished tile, reading one chunk of each.
+
+        Raises
+        ------
+        RunError
+            If that tile was not run, or its files are damaged.
+        """
+        inside = 0 <= row < self.done.shape[0] and 0 <= col < self.done.shape[1]
+        if not (inside and self.done[row, col]):
+            raise RunError(
+                f"{self.path.name} has no tile at row {row}, column {col}: choose one of its own"
+            )
+        logits, features = (
+            np.asarray(read_cells(self.path, grid_array(self._group, name), (row, col)), np.float32)
+            for name in ("logits", "features")
+        )
+        return logits, features
+
     def bundle(self) -> Bundle:
         """Return the bundle that made this run, checked against the hashes it had then.
 
