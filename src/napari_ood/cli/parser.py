@@ -18,7 +18,12 @@ from napari_ood.cli.arguments import (
     region,
 )
 from napari_ood.cli.parser_import import add_import, add_outlines
-from napari_ood.cli.parser_models import add_compare, add_evaluate, add_train
+from napari_ood.cli.parser_models import (
+    add_compare,
+    add_evaluate,
+    add_train,
+    add_train_heatmap,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_compare(commands)
     _add_models(commands)
     add_train(commands)
+    add_train_heatmap(commands)
     _add_demo(commands)
     _add_doctor(commands)
     return parser

@@ -139,6 +139,64 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_train_heatmap(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add ``train-heatmap``."""
+    command = add_command(
+        commands,
+        "train-heatmap",
+        "train_heatmap:train_heatmap",
+        "add maps finer than a tile to a bundle: foreign places by distance, a learned OOD heatmap",
+    )
+    command.epilog = (
+        "DATA is as train takes it; labels of --id are optional. The bundle's weights, reference "
+        "and threshold stay as they are. Never evaluate on images that were given as --ood."
+    )
+    add = command.add_argument
+    add("bundle", metavar="BUNDLE", help="a name (see models) or folder")
+    add("--id", metavar="DATA", type=Path, required=True, help="images like those it learned from")
+    add(
+        "--ood",
+        metavar="DATA|synthetic",
+        default="synthetic",
+        help="foreign images to learn from; synthetic: artefacts planted into those of --id by "
+        "code (default)",
+    )
+    add(
+        "--out",
+        metavar="BUNDLE",
+        type=Path,
+        required=True,
+        help="a new folder for a copy of the bundle, or its own folder",
+    )
+    add("--locations-only", action="store_true", help="distances of places only: seconds, no --ood")
+    add("--epochs", metavar="N", type=positive_int, default=12, help="(default: %(default)s)")
+    add(
+        "--tiles",
+        metavar="N",
+        type=positive_int,
+        default=3000,
+        help="at most so many of either kind: their maps stay in memory, about 0.1 MB per tile of "
+        "96 px (default: %(default)s)",
+    )
+    add(
+        "--weight-by",
+        choices=("heatmap", "image"),
+        default="heatmap",
+        help="which pixels count more: foreign ones, or bright and dark ones as in the released "
+        "code (default: %(default)s)",
+    )
+    add(
+        "--held-out",
+        metavar="SHARE",
+        type=positive_float,
+        default=0.1,
+        help="where --id has no split valid (default: %(default)s)",
+    )
+    add("--seed", metavar="S", type=whole_number, default=0, help="(default: %(default)s)")
+    add("--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU")
+    add("--json", metavar="FILE", type=Path, help="a summary, as JSON; - for stdout")
+
+
 def add_evaluate(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``evaluate``."""
     evaluate = add_command(
