@@ -15,7 +15,8 @@ from PIL import Image
 
 from napari_ood.analysis.regions import find_regions
 from napari_ood.analysis.scored import ScoredRun
-from napari_ood.errors import ExportError
+from napari_ood.errors import ExportCancelled, ExportError
+from napari_ood.export.files import watched
 from napari_ood.export.report import write_report
 from napari_ood.export.report_page import text_width, wrapped
 from napari_ood.inference import run_slide
@@ -107,6 +108,31 @@ def test_a_run_with_its_bundle_and_no_slide(make_run: Any, tmp_path: Path) -> No
     n_charts = sum(picture.startswith("data:image/svg") for picture in page.pictures)
     assert n_charts == 2 * len(scored.roles)  # a histogram and a risk–coverage curve of each
     assert n_pages(pdf) >= 3
+
+
+def test_cancelled_anywhere_the_files_of_before_are_whole(make_run: Any, tmp_path: Path) -> None:
+    scored = make_run(cells(40))
+    told: list[tuple[int, int]] = []
+    before = write_report(scored, tmp_path, step=lambda *at: told.append(at))
+    assert told == sorted(told) and told[-1][0] == told[-1][1]
+    assert len(set(told)) > 15, "progress is told in pieces"
+    page, printed = (path.stat().st_mtime_ns for path in before)
+    for at in np.linspace(0, len(told) - 2, 4).astype(int).tolist():
+        n = 0
+
+        def cancel() -> bool:
+            nonlocal n
+            n += 1
+            return n > at
+
+        with pytest.raises(ExportCancelled):
+            write_report(scored, tmp_path, step=watched("report", cancel=cancel))
+        assert n == at + 1, "nothing more is done"
+        assert sorted(tmp_path.glob("*.report*")) == sorted(before)
+        assert not list(tmp_path.glob(".*partial"))
+        assert n_pages(before[1]) >= 3 and before[1].stat().st_mtime_ns == printed
+        assert read(before[0]).text
+    assert before[0].stat().st_mtime_ns > page, "the last one came as far as the PDF"
 
 
 @pytest.mark.parametrize("n", [0, 1])

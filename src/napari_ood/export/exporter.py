@@ -173,6 +173,7 @@ def _report(results: Results, out: Path, step: Step, slide: Slide | None) -> lis
             slide,
             verdicts=results.verdicts,
             review=results.review,
+            step=step,
         )
     )
 

@@ -51,6 +51,39 @@ def unwatched(done: int, total: int) -> None:
     """Do nothing: the step of a writer that nobody watches."""
 
 
+@dataclass
+class Pieces:
+    """Work that is counted in pieces, and that asks within a piece, too, whether to stop.
+
+    Attributes
+    ----------
+    step : told of every piece
+    total : number of pieces
+    done : those that are finished
+    """
+
+    step: Step
+    total: int
+    done: int = 0
+
+    def look(self) -> None:
+        """Go on or not: ExportCancelled if the export was cancelled."""
+        self.step(self.done, self.total)
+
+    def finished(self) -> None:
+        """Count a piece, and look."""
+        self.done = min(self.done + 1, self.total)
+        self.look()
+
+    def cancelled(self) -> bool:
+        """Look as work does that is asked to stop and does not raise; :meth:`look` after it."""
+        try:
+            self.look()
+        except ExportCancelled:
+            return True
+        return False
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; what lies there takes the place of ``path`` when all went well.

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ood.errors import SlideError
-from napari_ood.export.files import new_file
+from napari_ood.export.files import Pieces, Step, new_file, unwatched
 from napari_ood.export.report_content import gather
 from napari_ood.export.report_figures import overview_of
 from napari_ood.export.report_html import render_html
-from napari_ood.export.report_pdf import write_pdf
+from napari_ood.export.report_pdf import N_SECTIONS, write_pdf
+from napari_ood.export.report_regions import N_REGIONS
 from napari_ood.export.results import Results, default_thresholds
 from napari_ood.passport import PassportOverrides, make_passport
 
@@ -33,6 +34,7 @@ def write_report(
     verdicts: Mapping[str, tuple[Verdict, ...]] | None = None,
     pdf: bool = True,
     review: str | Path | None = None,
+    step: Step = unwatched,
 ) -> tuple[Path, ...]:
     """Write ``<run>.report.html`` and, with ``pdf``, ``<run>.report.pdf`` into a folder.
 
@@ -49,6 +51,8 @@ def write_report(
     verdicts : reviewer → verdicts
     pdf : whether to write the PDF as well
     review : folder with the passport's overrides; by default the one beside the run
+    step : called between pictures, charts and pages; what it raises ends the work, and leaves no
+        file behind that is not whole
 
     Returns
     -------
@@ -63,22 +67,32 @@ def write_report(
     """
     chosen = default_thresholds(scored) if thresholds is None else dict(thresholds)
     results = Results(scored, chosen, dict(verdicts or {}))
+    pieces = Pieces(step, _n_pieces(results, pdf))
     with _at_hand(scored, slide) as found:
         if passport is None:
-            passport = make_passport(found, scored.bundle, scored.run)
+            passport = make_passport(found, scored.bundle, scored.run, cancel=pieces.cancelled)
+        pieces.finished()
         overrides = PassportOverrides(_review_folder(scored, review)).in_force(passport)
-        content = gather(results, found, passport, overrides)
+        content = gather(results, found, passport, overrides, pieces=pieces)
         overview = overview_of(results, found)
+    pieces.finished()
     folder = Path(out)
     page = folder / f"{results.name}.report.html"
     with new_file(page) as partial:
-        partial.write_text(render_html(content, results, overview), "utf-8")
+        partial.write_text(render_html(content, results, overview, pieces), "utf-8")
     if not pdf:
+        step(pieces.total, pieces.total)
         return (page,)
     printed = folder / f"{results.name}.report.pdf"
     with new_file(printed) as partial:
-        write_pdf(partial, content, results, overview)
+        write_pdf(partial, content, results, overview, pieces)
+    step(pieces.total, pieces.total)
     return page, printed
+
+
+def _n_pieces(results: Results, pdf: bool) -> int:
+    """Passport, overview, regions; the HTML's overview and charts; the PDF's sections."""
+    return 2 + N_REGIONS + 1 + 2 * len(results.thresholds) + (N_SECTIONS if pdf else 0)
 
 
 def _review_folder(scored: ScoredRun, review: str | Path | None) -> Path:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_ood.analysis.summary import Summary, summarise
+from napari_ood.export.files import Pieces, unwatched
 from napari_ood.export.report_regions import N_REGIONS, RegionCard, region_cards
 from napari_ood.passport.check import percent
 
@@ -106,8 +107,13 @@ def gather(
     passport: Passport,
     overrides: Mapping[str, PassportOverride],
     n_regions: int = N_REGIONS,
+    pieces: Pieces | None = None,
 ) -> Content:
-    """Compute what the report says; reads the pictures of the regions from the slide."""
+    """Compute what the report says; reads the pictures of the regions from the slide.
+
+    ``pieces`` is told of each region.
+    """
+    pieces = pieces or Pieces(unwatched, n_regions)
     scored = results.scored
     deferrals = tuple(
         Deferral(role, threshold, summarise(scored, threshold))
@@ -126,7 +132,7 @@ def gather(
         deferrals=deferrals,
         passport=passport,
         overrides=overrides,
-        regions=region_cards(results, regions, slide, n_regions),
+        regions=region_cards(results, regions, slide, pieces, n_regions),
         regions_of=TITLES.get(role or "", role or ""),
         n_regions=len(regions),
         card=_card(scored),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -285,6 +286,24 @@ def draw_risk(axes: Axes, results: Results, role: str, threshold: Threshold) -> 
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1, symbol=" %"))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     return True
+
+
+def watch(axes: Axes, look: Callable[[], None]) -> None:
+    """Have ``look`` called whenever the axes are drawn, before and after what takes long in them.
+
+    What it raises ends the drawing: a figure with several large maps takes seconds.
+    """
+    from matplotlib.artist import Artist
+
+    class Looking(Artist):
+        def draw(self, renderer: Any) -> None:
+            look()
+
+    for zorder in (-1.0, 2.5, 10.0):
+        artist = Looking()
+        artist.set_zorder(zorder)
+        artist.set_in_layout(False)
+        axes.add_artist(artist)
 
 
 def new_figure(width: float, height: float) -> Figure:

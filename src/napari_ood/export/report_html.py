@@ -20,11 +20,13 @@ from napari_ood.export.report_figures import (
     draw_risk,
     new_figure,
     overview_panels,
+    watch,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from napari_ood.export.files import Pieces
     from napari_ood.export.report_content import Content
     from napari_ood.export.report_figures import Overview
     from napari_ood.export.results import Results
@@ -35,24 +37,27 @@ OVERVIEW_DPI = 170
 PANEL_INCHES = 4.6
 
 
-def render_html(content: Content, results: Results, overview: Overview) -> str:
-    """Fill the template; what comes from the user or a file is escaped."""
+def render_html(content: Content, results: Results, overview: Overview, pieces: Pieces) -> str:
+    """Fill the template; what comes from the user or a file is escaped.
+
+    ``pieces`` is told of the overview and of each chart.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     source = files("napari_ood.export").joinpath("templates", TEMPLATE).read_text("utf-8")
     return environment.from_string(source).render(
         c=content,
-        overview=_overview(results, overview),
-        histograms=list(_histograms(results)),
-        risks=list(_risks(results)),
+        overview=_overview(results, overview, pieces),
+        histograms=list(_histograms(results, pieces)),
+        risks=list(_risks(results, pieces)),
         regions=[(card, _jpeg(card.picture)) for card in content.regions],
         questions=QUESTIONS,
         disclaimer=NOT_FOR_DIAGNOSIS,
     )
 
 
-def _overview(results: Results, overview: Overview) -> str | None:
+def _overview(results: Results, overview: Overview, pieces: Pieces) -> str | None:
     panels = overview_panels(results)
     if overview.pixels is None and panels == ("slide",):
         return None
@@ -68,24 +73,29 @@ def _overview(results: Results, overview: Overview) -> str | None:
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes, panel in zip(grid.flat, panels, strict=False):
+            pieces.look()
             draw_overview(axes, results, overview, panel)
+            watch(axes, pieces.look)
         buffer = io.BytesIO()
         options = {"quality": JPEG_QUALITY}
         figure.savefig(buffer, format="jpg", dpi=OVERVIEW_DPI, pil_kwargs=options)
+    pieces.finished()
     return _data_uri("image/jpeg", buffer.getvalue())
 
 
-def _histograms(results: Results) -> Iterator[str]:
+def _histograms(results: Results, pieces: Pieces) -> Iterator[str]:
     if not results.scored.run.n_tiles or results.scored.card.whole_image:
         return
     for role, threshold in results.thresholds.items():
         yield _chart(draw_histogram, results, role, threshold)
+        pieces.finished()
 
 
-def _risks(results: Results) -> Iterator[str]:
+def _risks(results: Results, pieces: Pieces) -> Iterator[str]:
     for role, threshold in results.thresholds.items():
         if results.scored.risk_curve(threshold.score) is not None:
             yield _chart(draw_risk, results, role, threshold)
+            pieces.finished()
 
 
 def _chart(draw: Callable[..., Any], *arguments: Any) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from napari_ood.export.report_figures import new_figure
+from napari_ood.export.report_figures import new_figure, watch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,10 +72,13 @@ def line_height(size: float) -> float:
 
 
 class Pages:
-    """Writes pages into a PDF; ``y`` is how far down the current page is filled, in mm."""
+    """Writes pages into a PDF; ``y`` is how far down the current page is filled, in mm.
 
-    def __init__(self, pdf: PdfPages, foot: str) -> None:
-        self._pdf, self._foot = pdf, foot
+    ``look`` is called for each page and picture; what it raises ends the work.
+    """
+
+    def __init__(self, pdf: PdfPages, foot: str, look: Callable[[], None]) -> None:
+        self._pdf, self._foot, self._look = pdf, foot, look
         self._n = 0
         self._figure: Figure | None = None
         self.y = 0.0
@@ -100,6 +103,7 @@ class Pages:
     def end(self) -> None:
         """Write the current page."""
         if self._figure is not None:
+            self._look()
             self._pdf.savefig(self._figure)  # type: ignore[no-untyped-call]
             self._figure = None
 
@@ -227,7 +231,9 @@ class Pages:
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
         """Axes at ``x`` mm from the margin and ``y`` mm below the current place."""
         box = (MARGIN + x) / WIDTH, 1 - (self.y + y + height) / HEIGHT
-        return self.figure.add_axes((*box, width / WIDTH, height / HEIGHT))
+        axes = self.figure.add_axes((*box, width / WIDTH, height / HEIGHT))
+        watch(axes, self._look)
+        return axes
 
     def text(
         self, x: float, y: float, lines: Sequence[str], size: float, weight: str = "normal"

@@ -5,9 +5,9 @@ A browser prints the HTML as well; matplotlib is there anyway and needs none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_ood.export.report_content import NOT_FOR_DIAGNOSIS, QUESTIONS
 from napari_ood.export.report_figures import (
@@ -29,6 +29,7 @@ from napari_ood.passport import Light
 from napari_ood.passport.check import percent
 
 if TYPE_CHECKING:
+    from napari_ood.export.files import Pieces
     from napari_ood.export.report_content import Content, Row
     from napari_ood.export.report_figures import Overview
     from napari_ood.export.report_regions import RegionCard
@@ -47,25 +48,25 @@ REGION_COLUMNS = 3
 REGION_MM = (INNER - GUTTER * (REGION_COLUMNS - 1)) / REGION_COLUMNS
 
 
-def write_pdf(path: Path, content: Content, results: Results, overview: Overview) -> None:
-    """Write all pages."""
+def write_pdf(
+    path: Path, content: Content, results: Results, overview: Overview, pieces: Pieces
+) -> None:
+    """Write all pages; ``pieces`` is told of each of the ``N_SECTIONS`` sections."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_pdf import PdfPages
 
     about = {"Title": f"{content.title}: napari-ood report", "Creator": "napari-ood"}
     with rc_context(REPORT_STYLE), PdfPages(path, metadata=about) as pdf:
-        pages = Pages(pdf, f"{content.title} · {content.made} · {NOT_FOR_DIAGNOSIS}")
-        _summary(pages, content)
-        _overview(pages, content, results, overview)
-        _passport(pages, content)
-        _thresholds(pages, content, results)
-        _regions(pages, content)
-        _review(pages, content)
-        _origin(pages, content)
+        foot = f"{content.title} · {content.made} · {NOT_FOR_DIAGNOSIS}"
+        pages = Pages(pdf, foot, pieces.look)
+        for section in _SECTIONS:
+            section(pages, content, results, overview)
+            pieces.finished()
         pages.end()
+    pieces.look()
 
 
-def _summary(pages: Pages, content: Content) -> None:
+def _summary(pages: Pages, content: Content, *_: Any) -> None:
     pages.title(f"napari-ood report · {content.made}", content.title)
     pages.banner(f"{content.headline}.", LAMPS[content.passport.light(content.overrides)])
     pages.table(content.facts, (1, 4))
@@ -102,7 +103,7 @@ def _overview(pages: Pages, content: Content, results: Results, overview: Overvi
     pages.table(rows, (2, *[1] * (len(head) - 1)), head)
 
 
-def _passport(pages: Pages, content: Content) -> None:
+def _passport(pages: Pages, content: Content, *_: Any) -> None:
     pages.heading("Slide passport")
     pages.paragraph(
         "Whether the slide is of the kind that the model knows. Grey means not known, which is "
@@ -119,7 +120,7 @@ def _passport(pages: Pages, content: Content) -> None:
     pages.table(rows, (1.3, 1.1, 1.6, 4), ("Check", "Light", "Found", "What it means"), lights)
 
 
-def _thresholds(pages: Pages, content: Content, results: Results) -> None:
+def _thresholds(pages: Pages, content: Content, results: Results, *_: Any) -> None:
     pages.heading("Thresholds")
     if not content.deferrals:
         pages.paragraph(
@@ -154,7 +155,7 @@ def _thresholds(pages: Pages, content: Content, results: Results) -> None:
                 draw_risk(right, results, d.role, d.threshold)
 
 
-def _regions(pages: Pages, content: Content) -> None:
+def _regions(pages: Pages, content: Content, *_: Any) -> None:
     pages.heading("Most conspicuous regions", keep=70)
     if not content.regions:
         why = "The bundle judges the image as a whole, so there are no regions."
@@ -207,7 +208,7 @@ def _region_lines(card: RegionCard) -> list[str]:
     return [line for text in told for line in wrapped(text, REGION_MM, SMALL)]
 
 
-def _review(pages: Pages, content: Content) -> None:
+def _review(pages: Pages, content: Content, *_: Any) -> None:
     pages.heading("Review", keep=14)
     if not content.verdict_rows:
         pages.paragraph("Nobody has reviewed this run yet.")
@@ -220,7 +221,7 @@ def _review(pages: Pages, content: Content) -> None:
     )
 
 
-def _origin(pages: Pages, content: Content) -> None:
+def _origin(pages: Pages, content: Content, *_: Any) -> None:
     rows: tuple[Row, ...] = content.card
     pages.heading("The model")
     pages.table(rows, (1, 4))
@@ -228,3 +229,15 @@ def _origin(pages: Pages, content: Content) -> None:
         pages.paragraph(f"•  {item}", SMALL + 0.5)
     pages.heading("Where this comes from")
     pages.table(content.provenance, (1.4, 4), size=SMALL)
+
+
+_SECTIONS: tuple[Callable[..., None], ...] = (
+    _summary,
+    _overview,
+    _passport,
+    _thresholds,
+    _regions,
+    _review,
+    _origin,
+)
+N_SECTIONS = len(_SECTIONS)

@@ -18,6 +18,7 @@ from napari_ood.slides.resample import SlideView
 
 if TYPE_CHECKING:
     from napari_ood.analysis.regions import Region
+    from napari_ood.export.files import Pieces
     from napari_ood.export.results import Results
     from napari_ood.review.verdicts import Verdict
     from napari_ood.slides import Slide
@@ -69,7 +70,11 @@ class RegionCard:
 
 
 def region_cards(
-    results: Results, regions: Sequence[Region], slide: Slide | None, n: int = N_REGIONS
+    results: Results,
+    regions: Sequence[Region],
+    slide: Slide | None,
+    pieces: Pieces,
+    n: int = N_REGIONS,
 ) -> tuple[RegionCard, ...]:
     """Describe the first ``n`` regions, ranked so that they differ from each other."""
     scored = results.scored
@@ -77,7 +82,7 @@ def region_cards(
         return ()
     chosen = rank_regions(regions, "diversity", scored)[:n]
     said = _said(results, chosen)
-    looks = _Looks(results, slide)
+    looks = _Looks(results, slide, pieces)
     mpp = results.mpp
     cards = []
     for rank, region in enumerate(chosen, start=1):
@@ -96,6 +101,7 @@ def region_cards(
                 said.get(region.key, ()),
             )
         )
+        pieces.finished()
     return tuple(cards)
 
 
@@ -181,8 +187,8 @@ def read_field(slide: Slide, field: Box, size: tuple[int, int]) -> RGB:
 class _Looks:
     """What tiles of a slide look like, beside a sample of all of it, which is read on first use."""
 
-    def __init__(self, results: Results, slide: Slide | None) -> None:
-        self._scored, self._slide = results.scored, slide
+    def __init__(self, results: Results, slide: Slide | None, pieces: Pieces) -> None:
+        self._scored, self._slide, self._pieces = results.scored, slide, pieces
         self._bundle = results.scored.bundle
         reference = results.scored.reference
         self._reference = None if reference is None else getattr(reference, "statistics", None)
@@ -193,7 +199,10 @@ class _Looks:
             return ()
         try:
             if self._sample is None:
-                self._sample = sample_tiles(self._slide, self._bundle, SAMPLE_TILES, SAMPLE_SECONDS)
+                self._sample = sample_tiles(
+                    self._slide, self._bundle, SAMPLE_TILES, SAMPLE_SECONDS, self._pieces.cancelled
+                )
+                self._pieces.look()
             return likely_causes(
                 self._statistics(self._slide, region), self._sample, self._reference
             )
