@@ -13,12 +13,13 @@ from PIL import Image
 
 from napari_ood import OodError
 from napari_ood.evaluation import evaluate, fpr_at_tpr, ood_auroc
-from napari_ood.evaluation.outputs import BundleRunner
+from napari_ood.evaluation.outputs import BundleRunner, Outputs
 from napari_ood.evaluation.scoring import score_names, split_names
 from napari_ood.evaluation.tileset import tile_set
 from napari_ood.models import Bundle, load_bundle
 from napari_ood.models.card import REFERENCE
 from napari_ood.scores import mean_probability
+from napari_ood.scores import HEAD_SCORES
 from napari_ood.training import TileDataset, read_dataset
 
 CLASSES = ("red", "green", "blue")
@@ -202,9 +203,7 @@ def test_a_bundle_without_reference_gives_scores_of_its_heads(
     del config["napari_ood"]["files"][REFERENCE]
     (copy / "config.json").write_text(json.dumps(config))
     found = evaluate(load_bundle(copy), known, {"noise": noise}, "all", 20)
-    assert {row.score for row in found.rows} == {
-        "entropy", "msp", "disagreement", "maxlogit", "energy",
-    }  # fmt: skip
+    assert {row.score for row in found.rows} == set(HEAD_SCORES)
     assert any("(the bundle has no reference)" in note for note in found.notes)
     assert found.flagged["noise"] == {"ood": None, "uncertainty": None}
 
@@ -272,10 +271,10 @@ def test_a_network_that_answers_nan_is_refused(
 ):
     forward = BundleRunner._forward
 
-    def broken(self: BundleRunner, chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits, features = forward(self, chunk)
-        features[3, 0] = np.nan
-        return logits, features
+    def broken(self: BundleRunner, chunk: np.ndarray) -> Outputs:
+        outputs = forward(self, chunk)
+        outputs.features[3, 0] = np.nan
+        return outputs
 
     monkeypatch.setattr(BundleRunner, "_forward", broken)
     with pytest.raises(OodError, match=r"not finite for 1 of 18 tiles of 'id', first .*45\.png"):

@@ -18,6 +18,7 @@ from napari_ood.evaluation.bootstrap import Resampler, separation_intervals
 from napari_ood.evaluation.contrast import contrast_rows
 from napari_ood.evaluation.foreign import controls as changed_tiles
 from napari_ood.evaluation.outputs import BundleRunner, OnTiles, Outputs
+from napari_ood.evaluation.pixel_scores import place_maps
 from napari_ood.evaluation.quality import Quality, id_quality
 from napari_ood.evaluation.scoring import DEFAULT, Scorer, score_names
 from napari_ood.evaluation.table import CONTRAST, CONTROL, Row, make_row
@@ -134,7 +135,8 @@ def evaluate(
     notes += [warning for tiles in outside if (warning := shared_files(inside, tiles))]
 
     reuse_freed_memory()
-    runner = BundleRunner(bundle, device, batch_size, on_tiles)
+    maps, without = place_maps(bundle, names, device)
+    runner = BundleRunner(bundle, device, batch_size, on_tiles, maps)
     if controls:
         outside += control_sets(inside, seed)
     outputs: dict[str, Outputs] = {}
@@ -142,7 +144,7 @@ def evaluate(
         outputs[tiles.name], note = runner.run(tiles)
         notes += [note] if note else []
 
-    scorer = Scorer(bundle)
+    scorer = Scorer(bundle, without)
     names, left_out = _possible(scorer, names)
     notes += left_out
     values = {name: {k: scorer.score(k, out) for k in names} for name, out in outputs.items()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,8 @@ from napari_ood.models import Card
 from napari_ood.training.cutting import Change
 
 if TYPE_CHECKING:
-    from napari_ood.models import Bundle, InferenceNet
+    from napari_ood.explain.place_map import PlaceMap
+    from napari_ood.models import Bundle
 
 Floats = NDArray[np.float32]
 OnTiles = Callable[[str, int, int], None]
@@ -26,10 +27,14 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network said about tiles: logits ``[N, M, C]`` and features ``[N, D]``."""
+    """What a network said about tiles: logits ``[N, M, C]`` and features ``[N, D]``.
+
+    ``of_pixels`` are scores ``[N]`` by name that need more of the network than it returns.
+    """
 
     logits: Floats
     features: Floats
+    of_pixels: Mapping[str, Floats] = field(default_factory=dict)
 
 
 class BundleRunner:
@@ -41,6 +46,7 @@ class BundleRunner:
     device : as ``napari_ood.models.resolve_device`` takes it
     batch_size : tiles per forward pass; None: 256
     on_tiles : called with the set's name, tiles done, and tiles in all
+    place_maps : scores of pixels to compute in the same pass, by name
     """
 
     def __init__(
@@ -49,12 +55,16 @@ class BundleRunner:
         device: str = "auto",
         batch_size: int | None = None,
         on_tiles: OnTiles | None = None,
+        place_maps: Mapping[str, PlaceMap] | None = None,
     ) -> None:
         from napari_ood.models import resolve_device
+        from napari_ood.models.spatial import SpatialNet
 
         self.device = resolve_device(device)
         self._card: Card = bundle.card
-        self._network: InferenceNet = bundle.network(self.device)
+        self._maps = dict(place_maps or {})
+        layers = [layer for m in self._maps.values() for layer in m.layers]
+        self._network = SpatialNet(bundle.network(self.device), layers)
         self._batch_size = batch_size or BATCH
         self._on_tiles = on_tiles
 
@@ -67,24 +77,32 @@ class BundleRunner:
             If an image can't be read, or the network answers with numbers that are not finite.
         """
         changes: Counter[Change] = Counter()
-        parts: list[tuple[Floats, Floats]] = []
+        parts: list[Outputs] = []
         done = 0
         for chunk in _ahead(tiles.chunks(changes)):
             for start in range(0, len(chunk), self._batch_size):
                 parts.append(self._forward(chunk[start : start + self._batch_size]))
-                done += len(parts[-1][0])
+                done += len(parts[-1].logits)
                 if self._on_tiles is not None:
                     self._on_tiles(tiles.name, done, len(tiles))
-        logits, features = (np.concatenate(column) for column in zip(*parts, strict=True))
-        _check_finite(tiles, logits, features)
-        return Outputs(logits, features), reading_note(tiles.name, changes, done, self._card)
+        outputs = Outputs(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.features for part in parts]),
+            {k: np.concatenate([part.of_pixels[k] for part in parts]) for k in self._maps},
+        )
+        _check_finite(tiles, outputs)
+        return outputs, reading_note(tiles.name, changes, done, self._card)
 
-    def _forward(self, tiles: Tiles) -> tuple[Floats, Floats]:
+    def _forward(self, tiles: Tiles) -> Outputs:
         import torch
 
         with torch.inference_mode():
-            logits, features = self._network(torch.from_numpy(tiles).to(self.device))
-            return logits.cpu().numpy(), features.cpu().numpy()
+            seen = self._network(torch.from_numpy(tiles).to(self.device))
+            return Outputs(
+                seen.logits.cpu().numpy(),
+                seen.features.cpu().numpy(),
+                {k: m.scores(m.heat(seen)).cpu().numpy() for k, m in self._maps.items()},
+            )
 
 
 def _ahead(chunks: Iterator[Tiles]) -> Iterator[Tiles]:
@@ -96,8 +114,10 @@ def _ahead(chunks: Iterator[Tiles]) -> Iterator[Tiles]:
             yield chunk
 
 
-def _check_finite(tiles: TileSet, logits: Floats, features: Floats) -> None:
-    good = np.isfinite(logits).all(axis=(1, 2)) & np.isfinite(features).all(axis=1)
+def _check_finite(tiles: TileSet, outputs: Outputs) -> None:
+    good = np.isfinite(outputs.logits).all(axis=(1, 2))
+    for values in (outputs.features, *(v[:, None] for v in outputs.of_pixels.values())):
+        good &= np.isfinite(values).all(axis=1)
     if not good.all():
         first = int(np.flatnonzero(~good)[0])
         raise OodError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_ood.errors import BundleError, OodError
 from napari_ood.evaluation.outputs import Outputs
+from napari_ood.evaluation.pixel_scores import PIXEL_SCORES, offered
 from napari_ood.models import Card
 from napari_ood.scores import FEATURE_SCORES, HEAD_SCORES, ScoreSpec, parse_score
 from napari_ood.scores.registry import split_at_commas
@@ -45,15 +46,19 @@ def score_names(card: Card, requested: str | Sequence[str]) -> list[str]:
     if requested == DEFAULT:
         return list(dict.fromkeys([*own, *HEAD_SCORES]))
     if requested == ALL:
-        return list(dict.fromkeys([*own, *HEAD_SCORES, *_feature_scores(card)]))
+        return list(dict.fromkeys([*own, *HEAD_SCORES, *_feature_scores(card), *offered(card)]))
     asked = split_names(requested) if isinstance(requested, str) else list(requested)
     try:
-        names = [str(parse_score(card.scores.get(name, name))) for name in asked]
+        names = [_canonical(card.scores.get(name, name)) for name in asked]
     except ValueError as error:
-        raise OodError(str(error)) from None
+        raise OodError(f"{error}; and {', '.join(PIXEL_SCORES)}") from None
     if not names:
         raise OodError("name at least one score, or 'all'")
     return list(dict.fromkeys([*own, *names]))
+
+
+def _canonical(name: str) -> str:
+    return name if name in PIXEL_SCORES else str(parse_score(name))
 
 
 def _feature_scores(card: Card) -> Iterable[str]:
@@ -81,14 +86,20 @@ def _leaves(name: str) -> list[ScoreSpec]:
 
 
 class Scorer:
-    """Scores of a bundle, from its network's outputs."""
+    """Scores of a bundle, from its network's outputs.
 
-    def __init__(self, bundle: Bundle) -> None:
+    ``without`` says of scores of pixels why the bundle can't give them.
+    """
+
+    def __init__(self, bundle: Bundle, without: Mapping[str, str] | None = None) -> None:
         self._card = bundle.card
         self._reference = bundle.reference
+        self._without = dict(without or {})
 
     def missing(self, name: str) -> str:
         """Why the bundle can't give this score; "" if it can."""
+        if name in PIXEL_SCORES:
+            return self._without.get(name, "")
         if parse_score(name).needs_reference and self._reference is None:
             return "the bundle has no reference"
         if self._reference is None:
@@ -102,6 +113,8 @@ class Scorer:
 
     def score(self, name: str, outputs: Outputs) -> Floats:
         """Score of each tile; [N] float32."""
+        if name in PIXEL_SCORES:
+            return outputs.of_pixels[name]
         if self._reference is None:
             return HEAD_SCORES[name](outputs.logits, self._card.temperature)
         return self._reference.score(name, outputs.logits, outputs.features)
