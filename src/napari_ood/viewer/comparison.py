@@ -14,12 +14,14 @@ from napari_ood.analysis.diverging import By, Divergence, diverging_regions
 from napari_ood.errors import RunError
 from napari_ood.naming import RUN_SUFFIX, run_name
 from napari_ood.viewer.output import default_folder
+from napari_ood.viewer.places import Places, diverging_places
 from napari_ood.viewer.task import Task
 
 if TYPE_CHECKING:
     from napari_ood.analysis.difference import RunDifference
     from napari_ood.analysis.scored import ScoredRun
     from napari_ood.viewer.bridge import Bridge
+    from napari_ood.viewer.maps import Maps
     from napari_ood.viewer.state import State
 
 ROLES = ("ood", "uncertainty")
@@ -83,6 +85,7 @@ class Comparison:
         self.choice = Choice()
         self._task: Task[Compared] | None = None
         self._runs: dict[Path, ScoredRun] = {}
+        self._places: Task[Places] | None = None
 
     def _update(self, **changes: Any) -> None:
         old, self.choice = self.choice, replace(self.choice, **changes)
@@ -142,6 +145,26 @@ class Comparison:
         self._task = None
         self._update(busy=False, compared=task.result, error=task.error or "")
         return False
+
+    def find_places(self, maps: Maps) -> None:
+        """Put the places that are listed on the grid of the run that is on screen, in a thread."""
+        choice = self.choice
+        if choice.compared is not None and self._places is None:
+            difference, regions = choice.compared.difference, choice.regions
+            self._places = Task(lambda task: diverging_places(difference, regions, choice.by, maps))
+
+    def take_places(self) -> tuple[Places | None, str] | None:
+        """The places, or what is wrong, once they were found; None before."""
+        task = self._places
+        if task is None or task.alive:
+            return None
+        self._places = None
+        return task.result, task.error or ""
+
+    @property
+    def finding_places(self) -> bool:
+        """Whether places are being looked for."""
+        return self._places is not None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the thread has ended; whether it has. For scripts and tests."""

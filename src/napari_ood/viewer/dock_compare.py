@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_ood.viewer.comparison import Choice, candidates, comparison_of
 from napari_ood.viewer.difference_layer import difference_layer, show_difference
+from napari_ood.viewer.docking import raise_dock
 from napari_ood.viewer.flight import CONTEXT_TILES, Flight, view_of
+from napari_ood.viewer.outline import GridOnSlide, Outline
+from napari_ood.viewer.places import side_of
 from napari_ood.viewer.scroll_dock import TabbedDock
 from napari_ood.viewer.section_compare import ChoiceSection
 from napari_ood.viewer.section_difference import DifferenceSection
@@ -20,10 +24,14 @@ if TYPE_CHECKING:
     from napari import Viewer
 
     from napari_ood.analysis.diverging import Divergence
+    from napari_ood.viewer.places import Places
     from napari_ood.viewer.state import State
 
 PLUGIN = "napari-ood"
 POLL_INTERVAL_MS = 100
+REVIEW = "OOD review"
+OUTLINE = "Compare: region"
+NOT_SHOWN = "To review these places, open run A or B on the slide: verdicts are kept with a run."
 FRAME_MS = 16
 
 
@@ -37,6 +45,8 @@ class CompareDock(TabbedDock):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
+        self._window = napari_viewer.window
+        self._outline = Outline(napari_viewer, OUTLINE)
         self.comparison = comparison_of(self.bridge)
         self.choice, self.difference = ChoiceSection(), DifferenceSection()
         self.regions = RegionsSection()
@@ -64,6 +74,7 @@ class CompareDock(TabbedDock):
         self.difference.shown.connect(self._show_layer)
         self.regions.by_chosen.connect(comparison.set_by)
         self.regions.chosen.connect(self.fly_to)
+        self.regions.review_requested.connect(self._review)
 
     # ---------------------------------------------------------------- what the user asks for
 
@@ -88,8 +99,34 @@ class CompareDock(TabbedDock):
             self._timer.start(POLL_INTERVAL_MS)
 
     def _poll(self) -> None:
-        if not self.comparison.poll():
+        comparing = self.comparison.poll()
+        found = self.comparison.take_places()
+        if found is not None:
+            self._open_review(*found)
+        if not comparing and not self.comparison.finding_places:
             self._timer.stop()
+
+    def _review(self) -> None:
+        """Have the listed places reviewed on the run that is on screen."""
+        maps = self.bridge.session.state.maps
+        if maps is not None:
+            self.comparison.find_places(maps)
+            self._timer.start(POLL_INTERVAL_MS)
+            self._offer_review()
+
+    def _open_review(self, places: Places | None, error: str) -> None:
+        self._offer_review()
+        if places is None:
+            show_error(error)
+            return
+        self.bridge.session.set_places(places)
+        raise_dock(self._window, REVIEW)
+
+    def _offer_review(self) -> None:
+        compared, maps = self.comparison.choice.compared, self.bridge.session.state.maps
+        if compared is not None:
+            known = side_of(compared.difference, maps) is not None
+            self.regions.show_review("" if known else NOT_SHOWN, self.comparison.finding_places)
 
     def _show_layer(self, visible: bool) -> None:
         compared, viewer = self.comparison.choice.compared, self.bridge.viewer
@@ -122,9 +159,11 @@ class CompareDock(TabbedDock):
             return
         difference = compared.difference
         mpp = difference.a.run.provenance["slide"]["mpp"]
+        on = GridOnSlide(difference.match.grid, tuple(mpp) if mpp else None)
         least = CONTEXT_TILES * max(difference.match.grid.tile_size)
         self._flight = Flight(viewer)
-        view = view_of(region.box, tuple(mpp) if mpp else None, viewer.canvas.size, least)
+        view = view_of(region.box, on.mpp, viewer.canvas.size, least)
+        self._outline.show(difference.cells[region.pairs], on, view.zoom)
         if self._flight.begin(view):
             self._flight_timer.start(FRAME_MS)
 
@@ -144,6 +183,7 @@ class CompareDock(TabbedDock):
             self._show_choice(self.comparison.choice, None)
             self._watch()
         self._offer(new)
+        self._offer_review()
 
     def _offer(self, state: State) -> None:
         choice = self.comparison.choice
@@ -166,14 +206,18 @@ class CompareDock(TabbedDock):
         self.choice.show_choice(new)
         fresh = old is None or new.compared is not old.compared
         if fresh:
+            self._outline.hide()
             self.difference.show_compared(new.compared)
             self._show_box()
         if old is None or fresh or new.by is not old.by:
             self.regions.show_regions(new)
+            self._offer_review()
 
     def teardown(self) -> None:
         """Stop following; a comparison that is being made goes on."""
         self.comparison.changed.disconnect(self._on_changed, missing_ok=True)
         self._timer.stop()
         self._flight_timer.stop()
+        if self._bridge is not None:
+            self._outline.remove()
         super().teardown()

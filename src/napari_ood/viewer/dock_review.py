@@ -24,6 +24,7 @@ from napari_ood.viewer.review_panel import VerdictPanel, press
 from napari_ood.viewer.review_queue import ReviewQueue
 from napari_ood.viewer.review_state import QueueState, Stage
 from napari_ood.viewer.review_tail import ReviewTail
+from napari_ood.viewer.review_work import ReviewWork
 from napari_ood.viewer.reviewer import remember_reviewer, remembered_reviewer
 from napari_ood.viewer.scroll_dock import TabbedDock
 from napari_ood.viewer.thumbnails import Thumbnails
@@ -56,6 +57,7 @@ class ReviewDock(TabbedDock):
         viewer = self.bridge.viewer
         assert viewer is not None
         self.queue = ReviewQueue(self.bridge.session, remembered_reviewer())
+        self.work = ReviewWork(self.queue)
         self._flight, self._outline = Flight(viewer), Outline(viewer)
         self._thumbnails: Thumbnails | None = None
         self._overlay: Overlay | None = None
@@ -105,6 +107,11 @@ class ReviewDock(TabbedDock):
         self.tail.reviewer_entered.connect(self._set_reviewer)
         self.tail.keys_toggled.connect(self._bind_keys)
         self.tail.figures_requested.connect(self._show_figures)
+        self.tail.import_requested.connect(self._import)
+        self.head.all_requested.connect(lambda: self.bridge.session.set_places(None))
+        self.work.figured.connect(self.tail.show_figures)
+        self.work.imported.connect(self.tail.show_import)
+        self.work.failed.connect(self._tell)
 
     # ---------------------------------------------------------------- keys
 
@@ -170,6 +177,16 @@ class ReviewDock(TabbedDock):
         except ReviewError as error:
             show_error(str(error))
 
+    def _import(self, path: Path) -> None:
+        self.tail.show_import(f"Reading {path.name}…", busy=True)
+        self.work.import_from(path)
+        self._poll_timer.start()
+
+    def _tell(self, message: str) -> None:
+        if not self.work.importing:
+            self.tail.show_import("")
+        show_error(message)
+
     def _save_elsewhere(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Save the review in…")
         if folder:
@@ -227,7 +244,8 @@ class ReviewDock(TabbedDock):
         self._bind_keys()
 
     def _show_figures(self) -> None:
-        self.tail.show_figures(self.queue.state, self.queue.all_verdicts())
+        self.work.figure()
+        self._poll_timer.start()
 
     def _change_slide(self, state: QueueState) -> None:
         if self._thumbnails is not None:
@@ -236,10 +254,10 @@ class ReviewDock(TabbedDock):
         self.list.regions.set_thumbnails(self._thumbnails, self._poll_timer.start)
 
     def _poll(self) -> None:
-        searching = self.queue.poll()
+        searching, working = self.queue.poll(), self.work.poll()
         self.list.regions.take_pictures()
         reading = self._thumbnails is not None and self._thumbnails.busy
-        if not searching and not reading:
+        if not (searching or working or reading):
             self._poll_timer.stop()
 
     # ---------------------------------------------------------------- end

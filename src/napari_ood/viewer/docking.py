@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
+if TYPE_CHECKING:
+    from napari.window import Window
+
+PLUGIN = "napari-ood"
 OWN = "(napari-ood)"
 """What napari puts behind the names of the plugin's docks."""
 
@@ -31,6 +37,13 @@ def join_tabs(widget: QWidget) -> None:
         main.tabifyDockWidget(others[-1], dock)
         dock.show()
         dock.raise_()
+
+
+def raise_dock(window: Window, name: str) -> None:
+    """Open a dock of this plugin, or bring the one that is open to the front."""
+    dock, _ = window.add_plugin_dock_widget(PLUGIN, name)
+    dock.show()
+    dock.raise_()
 
 
 def _dock_of(widget: QWidget) -> QDockWidget | None:

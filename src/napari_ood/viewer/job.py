@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ood.errors import OodError
+from napari_ood.viewer.looking import open_scored
 from napari_ood.viewer.maps import Maps
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ class Job:
         )
         # From the store once more: a resumed run that had nothing left to do reports no tiles.
         self._fill_from_store()
+        if self.maps is not None:
+            self.maps.stored = open_scored(self.maps)
         self.run = run
 
     def _on_progress(self, progress: Progress) -> None:

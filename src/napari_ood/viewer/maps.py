@@ -23,6 +23,7 @@ from napari_ood.viewer.scales import Scale, card_scale
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_ood.analysis.scored import ScoredRun
     from napari_ood.inference import Run
     from napari_ood.models import Bundle
     from napari_ood.models.card import Card
@@ -83,6 +84,21 @@ class Readout:
         return own.get(overlay)
 
 
+@dataclass(frozen=True, eq=False)
+class Rescored:
+    """The arrays of maps with other scores, or at another temperature; named as in :class:`Maps`.
+
+    ``scores`` has those overlays that change.
+    """
+
+    scales: Mapping[Overlay, Scale]
+    scores: Mapping[Overlay, Floats]
+    probability: Floats
+    prediction: NDArray[np.uint16]
+    combined: NDArray[np.uint8]
+    image_probabilities: Floats | None
+
+
 class Maps:
     """Prediction, probability and scores of a run on its grid of tiles.
 
@@ -101,6 +117,7 @@ class Maps:
     bundle : what made the run; None when it is not at hand
     slide_record : what the run recorded of its slide (path, name, mpp, fingerprint)
     rescored : whether scores were changed since tiles were last flagged
+    stored : the run on disk that they show, where a thread has opened it already
     scales : colour scale per overlay; no entry where the bundle cannot give that score
     """
 
@@ -132,6 +149,7 @@ class Maps:
         self.flagged = np.zeros(self.shape, np.uint8)
         self._fades = fade_table(self.colors)
         self.rescored = False
+        self.stored: ScoredRun | None = None
         self._dirty = False
 
     @classmethod
@@ -204,13 +222,15 @@ class Maps:
             fade = scale.share_of_bar(self.scores[Overlay.UNCERTAINTY][cells])
             self.combined[cells] = combine(self.prediction[cells], fade, self._fades)
 
-    def rescore(
+    def rescored_by(
         self,
         index: NDArray[np.integer],
         probabilities: Floats | None,
         scores: Mapping[Overlay, tuple[Scale, Floats]],
-    ) -> None:
-        """Take over other scores, or the same at another temperature, of stored tiles.
+    ) -> Rescored:
+        """Work out what other scores, or another temperature, make of these maps; changes nothing.
+
+        Takes 0.2 s at a million tiles; threads may call it.
 
         Parameters
         ----------
@@ -219,14 +239,35 @@ class Maps:
         scores : scale and values [n] float32 of those overlays that change
         """
         rows, cols = np.asarray(index).T
-        self.scales = MappingProxyType({**self.scales, **{o: s for o, (s, _) in scores.items()}})
+        grids = {overlay: self.scores[overlay].copy() for overlay in scores}
         for overlay, (_, values) in scores.items():
-            self.scores[overlay][rows, cols] = values
+            grids[overlay][rows, cols] = values
+        probability, prediction = self.probability, self.prediction
         if probabilities is not None and len(probabilities):
-            self.probability[rows, cols] = probabilities.max(axis=1)
-            self.prediction[rows, cols] = probabilities.argmax(axis=1) + 1
-            self.image_probabilities = probabilities[0] if self.whole_image else None
-        self._combine((rows, cols))
+            probability, prediction = probability.copy(), prediction.copy()
+            probability[rows, cols] = probabilities.max(axis=1)
+            prediction[rows, cols] = probabilities.argmax(axis=1) + 1
+        scales = MappingProxyType({**self.scales, **{o: s for o, (s, _) in scores.items()}})
+        combined, unsure = self.combined, scales.get(Overlay.UNCERTAINTY)
+        if unsure is not None:
+            fade = unsure.share_of_bar(
+                grids.get(Overlay.UNCERTAINTY, self.scores[Overlay.UNCERTAINTY])[rows, cols]
+            )
+            combined = combined.copy()
+            combined[rows, cols] = combine(prediction[rows, cols], fade, self._fades)
+        whole = probabilities[0] if self.whole_image and probabilities is not None else None
+        return Rescored(scales, grids, probability, prediction, combined, whole)
+
+    def rescore(self, new: Rescored) -> None:
+        """Take over what was worked out, into the arrays that are on screen."""
+        self.scales = new.scales
+        for overlay, grid in new.scores.items():
+            np.copyto(self.scores[overlay], grid)
+        np.copyto(self.probability, new.probability)
+        np.copyto(self.prediction, new.prediction)
+        np.copyto(self.combined, new.combined)
+        if new.image_probabilities is not None:
+            self.image_probabilities = new.image_probabilities
         self.rescored = True
 
     def flag(self, overlay: Overlay, value: float) -> None:

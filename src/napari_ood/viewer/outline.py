@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
 import numpy as np
 from napari.layers import Vectors
 from numpy.typing import ArrayLike, NDArray
 
-from napari_ood.viewer.geometry import map_placement
+from napari_ood.viewer.geometry import Placement, map_placement
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_ood.viewer.maps import Maps
+    from napari_ood.slides import TileGrid
 
 Edges = NDArray[np.float64]
 
@@ -81,26 +82,51 @@ def dashes(edges: Edges, length: float) -> tuple[Edges, NDArray[np.int64]]:
     return np.stack([start, step[which]], axis=1), place % 2
 
 
+class OnGrid(Protocol):
+    """What tells where cells lie: maps, say."""
+
+    @property
+    def grid(self) -> TileGrid:
+        """The grid whose cells they are."""
+
+    @property
+    def mpp(self) -> tuple[float, float] | None:
+        """µm per level-0 pixel (y, x)."""
+
+
+@dataclass(frozen=True)
+class GridOnSlide:
+    """A grid of tiles and the µm per level-0 pixel (y, x) of its slide."""
+
+    grid: TileGrid
+    mpp: tuple[float, float] | None
+
+
 class Outline:
     """The outline of one region in one viewer, as a layer of its own."""
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel, name: str = NAME) -> None:
         self._viewer = ref(viewer)
+        self._name = name
         self._layer: Vectors | None = None
         self._edges: Edges | None = None
         self._units_per_cell = 1.0
+        self._placed: Placement | None = None
         self._zoom = 0.0
         viewer.scene.camera.events.zoom.connect(self._on_zoom)
 
-    def show(self, cells: NDArray[np.int64], maps: Maps, zoom: float) -> None:
+    def show(self, cells: NDArray[np.int64], on: OnGrid, zoom: float) -> None:
         """Draw the outline of a region's cells, for a zoom (screen pixels per world unit)."""
-        place = map_placement(maps.grid, maps.mpp)
+        place = map_placement(on.grid, on.mpp)
         layer = self._layer_in_viewer(place.units)
         if layer is not None:
             self._edges, self._units_per_cell = edges_around(cells), min(place.scale)
-            layer.scale, layer.translate, layer.units = place.scale, place.translate, place.units
+            if place != self._placed:  # napari takes 10 ms for each, also where nothing changes
+                layer.scale, layer.translate = place.scale, place.translate
+                layer.units, self._placed = place.units, place
             self._draw(zoom)
-            layer.visible = True
+            if not layer.visible:
+                layer.visible = True
 
     def hide(self) -> None:
         """Show no outline; the layer stays, as napari takes long to remove one."""
@@ -142,10 +168,11 @@ class Outline:
         if self._layer is None or self._layer not in layers:
             selected = set(layers.selection)
             self._layer = Vectors(
-                ndim=2, name=NAME, vector_style="line", units=units,
+                ndim=2, name=self._name, vector_style="line", units=units,
                 blending="translucent_no_depth", opacity=1.0,
             )  # fmt: skip
             viewer.add_layer(self._layer)
+            self._placed = None
             layers.selection.clear()
             layers.selection.update(selected)
         elif layers[-1] is not self._layer:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_ood.slides import Slide
     from napari_ood.viewer.bridge import Bridge
 
+OUTLINE_SUFFIXES = (".geojson", ".geojson.gz", ".geojson.zip")
 MAP_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr")
 NOTHING: list[LayerData] = [(None,)]
 """napari's way to say that a file was taken but gives no layer."""
@@ -36,6 +37,8 @@ def get_reader(path: PathOrPaths) -> Reader | None:
         return read_run
     if _is_maps(path):
         return read_maps
+    if path.lower().endswith(OUTLINE_SUFFIXES):
+        return read_outlines
     folder = Path(path)
     if folder.is_dir() and not _is_slide_folder(folder):
         return None
@@ -76,6 +79,18 @@ def read_slide(path: PathOrPaths) -> list[LayerData]:
     _follow_current_viewer()
     try:
         return [slide_layer_data(open_slide(_one(path)))]
+    except OodError as error:
+        return _refused(error)
+
+
+def read_outlines(path: PathOrPaths) -> list[LayerData]:
+    """Outlines of a GeoJSON file as shapes on the chosen slide."""
+    from napari_ood.viewer.outline_file import outline_layer_data
+
+    bridge = _follow_current_viewer()
+    slide = bridge.session.state.slide if bridge is not None else None
+    try:
+        return [outline_layer_data(Path(_one(path)), slide)]
     except OodError as error:
         return _refused(error)
 

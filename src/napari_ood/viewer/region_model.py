@@ -83,7 +83,9 @@ class RegionModel(QAbstractListModel):
     def lines(self, row: int) -> tuple[str, str, str]:
         """Title, measures and verdict of a row."""
         region = self._regions[row]
-        return f"{row + 1}  {_prediction(region)}", _measures(region), self.verdict_text(row)
+        places = self._state.places if self._state is not None else None
+        measures = _measures(region, "score" if places is None else places.measure)
+        return f"{row + 1}  {_prediction(region)}", measures, self.verdict_text(row)
 
     def verdict_text(self, row: int) -> str:
         """What this reviewer has said; empty when nothing."""
@@ -161,7 +163,7 @@ def _prediction(region: Region) -> str:
     return f"{region.label}{share}"
 
 
-def _measures(region: Region) -> str:
+def _measures(region: Region, measure: str) -> str:
     tiles = f"{region.n_tiles:,} tile{'s' if region.n_tiles > 1 else ''}"
     area = f" · {region.area_mm2:.3g} mm²" if region.area_mm2 is not None else ""
-    return f"score {region.peak:.3g} · {tiles}{area}"
+    return f"{measure} {region.peak:.3g} · {tiles}{area}"

@@ -13,6 +13,7 @@ from napari_ood.inference import open_run
 from napari_ood.samples import load_truth, truth_path
 from napari_ood.slides import open_slide
 from napari_ood.viewer.layers import overlay_layer_data, slide_layer_data, truth_layer_data
+from napari_ood.viewer.looking import open_scored
 from napari_ood.viewer.maps import Maps
 from napari_ood.viewer.waiting import with_progress
 
@@ -41,7 +42,7 @@ def run_layer_data(path: Path, opened: Sequence[Slide] = ()) -> list[LayerData]:
     missing: list[str] = []
     bundle, slide = _bundle_of(run, missing), _slide_of(run, opened, missing)
     # Arrays of a big run take a while; the window goes on drawing meanwhile.
-    maps = with_progress("Reading the run…", lambda tell: Maps.of_run(run, bundle))
+    maps = with_progress("Reading the run…", lambda tell: _maps_of(run, bundle))
     if missing:
         show_warning(" ".join(missing))
     overlays = overlay_layer_data(maps, slide, slide.name if slide else maps.name)
@@ -55,6 +56,12 @@ def truth_of(slide: Slide) -> list[LayerData]:
     if not truth_path(slide.path).is_file():
         return []
     return [truth_layer_data(load_truth(slide.path), slide)]
+
+
+def _maps_of(run: Run, bundle: Bundle | None) -> Maps:
+    maps = Maps.of_run(run, bundle)
+    maps.stored = open_scored(maps)
+    return maps
 
 
 def _bundle_of(run: Run, missing: list[str]) -> Bundle | None:

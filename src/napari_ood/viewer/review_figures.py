@@ -43,7 +43,10 @@ def _errors_html(state: QueueState, verdicts: Mapping[str, tuple[Verdict, ...]])
     if found is None or not any(verdicts.values()):
         return ""
     given = [verdict for of_one in verdicts.values() for verdict in of_one]
-    score, now, _ = found.query.limits
+    threshold = found.query.threshold
+    if threshold is None:  # the model's errors go by its scores; a difference is none of them
+        return ""
+    score, now = threshold.score, threshold.value
     rows = [_row_html(rate) for rate in error_rate(given, found.scored, score, _levels(state, now))]
     return (
         "<p><b>Errors of the model</b> in judged regions above a threshold</p>"

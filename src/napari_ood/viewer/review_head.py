@@ -23,6 +23,7 @@ from napari_ood.viewer.widgets import Segmented, text_label
 
 if TYPE_CHECKING:
     from napari_ood.viewer.maps import Overlay
+    from napari_ood.viewer.places import Places
 
 ORDERS = ((Order.SCORE, "Score"), (Order.AREA, "Area"), (Order.DIVERSITY, "Diversity"))
 ORDER_TIPS = {
@@ -41,6 +42,7 @@ MESSAGES = {
     "reference that would say what is usual: set a value in the dock OOD thresholds.",
     Stage.SEARCHING: "Looking for regions…",
 }
+NO_PLACES = "None of these places is as large as that: take smaller ones."
 NO_SLIDE = "The slide was not found, so there are no pictures. Locate it in the dock OOD."
 
 
@@ -52,6 +54,7 @@ class ReviewHead(QWidget):
     min_tiles_chosen = Signal(int)
     save_requested = Signal()
     folder_requested = Signal()
+    all_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,6 +72,8 @@ class ReviewHead(QWidget):
         self.smallest.setKeyboardTracking(False)
         self.smallest.valueChanged.connect(self.min_tiles_chosen)
         self.threshold = text_label(muted=True)
+        self.places = _Places()
+        self.places.back.clicked.connect(self.all_requested)
         self.summary = text_label()
         self.progress = QProgressBar()
         self.progress.setTextVisible(True)
@@ -82,8 +87,10 @@ class ReviewHead(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(5)
+        self.of_score = QLabel("Score")
+        layout.addWidget(self.places)
         for parts in (
-            (QLabel("Score"), self.overlay),
+            (self.of_score, self.overlay),
             (QLabel("Order"), self.order),
             (QLabel("Regions of at least"), self.smallest, QLabel("tiles")),
         ):
@@ -108,7 +115,7 @@ class ReviewHead(QWidget):
         if new.differs(old, "min_tiles"):
             with signals_blocked(self.smallest):
                 self.smallest.setValue(new.min_tiles)
-        if new.differs(old, "threshold"):
+        if new.differs(old, "threshold", "places"):
             self._show_threshold(new)
         if new.differs(old, "found", "matches", "searching", "stage"):
             self._show_progress(new)
@@ -127,7 +134,10 @@ class ReviewHead(QWidget):
 
     def _show_threshold(self, state: QueueState) -> None:
         threshold = state.threshold
-        self.threshold.setVisible(threshold is not None)
+        self.places.show_places(state.places)
+        for widget in (self.of_score, self.overlay):
+            widget.setVisible(state.places is None)
+        self.threshold.setVisible(threshold is not None and state.places is None)
         if threshold is not None:
             self.threshold.setText(f"above {threshold.value:.4g}: {threshold.words()}")
 
@@ -162,6 +172,8 @@ def message_of(state: QueueState) -> str:
     """What to say in place of the list."""
     if state.stage is Stage.FAILED:
         return state.message
+    if state.stage is Stage.EMPTY and state.places is not None:
+        return NO_PLACES
     if state.stage is not Stage.EMPTY or state.threshold is None:
         return MESSAGES.get(state.stage, "")
     if state.min_tiles > 1:
@@ -173,6 +185,24 @@ def message_of(state: QueueState) -> str:
         "No region lies above the threshold: nothing is to be reviewed.\n\n"
         "To look at more, lower the threshold in the dock OOD thresholds."
     )
+
+
+class _Places(QWidget):
+    """Says that certain places are reviewed, and leads back to all regions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = text_label(bold=True)
+        self.back = QPushButton("Back to the regions above the threshold")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.label)
+        layout.addWidget(self.back)
+
+    def show_places(self, places: Places | None) -> None:
+        self.setVisible(places is not None)
+        if places is not None:
+            self.label.setText(places.title)
 
 
 class _Unsaved(QWidget):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_ood.viewer.maps import SCORED, Maps, Overlay
+from napari_ood.viewer.rematch import by_region, rematch
 from napari_ood.viewer.review_search import Found, Query, Search
 from napari_ood.viewer.review_state import Order, QueueState, Stage
 from napari_ood.viewer.state import Phase, State
@@ -83,6 +84,7 @@ class Listing:
                 self._forget(Stage.SEARCHING, maps)
             self._update(slide=session.slide)
             self._choose_overlay(maps, session.overlay)
+            self._take_places(session)
             self._look_up_threshold(session)
 
     def _forget(self, stage: Stage, maps: Maps | None) -> None:
@@ -92,7 +94,7 @@ class Listing:
         self._update(
             stage=stage, searching=False, message="", notice="", maps=maps, slide=None,
             overlays=(), overlay=None, threshold=None, temperature=None, found=None, matches=None,
-            current=None, draft="", unsaved=0,
+            places=None, given={}, current=None, draft="", unsaved=0,
         )  # fmt: skip
 
     def _choose_overlay(self, maps: Maps, shown: Overlay | None) -> None:
@@ -102,10 +104,22 @@ class Listing:
         overlay = next((o for o in candidates if o in overlays), None)
         self._update(overlays=overlays, overlay=overlay)
 
+    def _take_places(self, session: State) -> None:
+        """Review certain places of this run instead, or no longer."""
+        places = session.places
+        if places is not None and places.maps is not session.maps:
+            places = None
+        if places is not self.state.places:
+            self.keep_draft()
+            self._update(places=places, current=None, draft="", notice="")
+            self._want()
+
     def _look_up_threshold(self, session: State) -> None:
         overlay = self.state.overlay
         threshold = session.thresholds.get(overlay) if overlay is not None else None
-        if threshold is None:
+        if self.state.places is not None:
+            self._update(threshold=threshold, temperature=session.temperature)
+        elif threshold is None:
             self._wanted = None
             self._update(stage=Stage.NO_THRESHOLD, threshold=None, searching=False)
         elif (threshold, session.temperature) != (self.state.threshold, self.state.temperature):
@@ -144,13 +158,14 @@ class Listing:
     def _want(self, new_store: bool = False) -> None:
         """Ask for a search; the latest wish counts."""
         s = self.state
-        if s.maps is None or s.threshold is None:
+        asked = s.threshold if s.places is None else s.places
+        if s.maps is None or asked is None:
             return
         maps, session = s.maps, self._session
         same_run = s.found is not None and s.found.query.maps is maps
         store = s.found.store if s.found is not None and same_run and not new_store else None
         self._wanted = Query(
-            maps, lambda: session.scored(maps), s.threshold, s.min_tiles, s.order.value,
+            maps, lambda: session.scored(maps), asked, s.min_tiles, s.order.value,
             s.reviewer, store, self._n_written,
         )  # fmt: skip
         self._wanted_at = time.monotonic()
@@ -190,17 +205,19 @@ class Listing:
             return
         if search.found is None:
             self._update(
-                stage=Stage.FAILED, message=search.error or "", found=None, matches=None,
+                stage=Stage.FAILED, message=search.error or "", found=None, matches=None, given={},
                 current=None, searching=False,
             )  # fmt: skip
             return
         found, region = search.found, self.state.region
         # A verdict that was given while the search went on may not be in what it has matched.
-        same = self._n_written == search.query.n_written
-        matches = found.matches if same else found.store.match(found.regions)
+        given, matches = found.given, found.matches
+        if self._n_written != search.query.n_written:
+            given = by_region(found.store.verdicts())
+            matches = rematch(matches, found.regions, found.owners, found.given, given)
         self._update(
             stage=Stage.READY if found.regions else Stage.EMPTY, message="", found=found,
-            matches=matches, current=place_of(region, found), searching=False,
+            matches=matches, given=given, current=place_of(region, found), searching=False,
             unsaved=found.store.unsaved,
         )  # fmt: skip
         if not self.state.draft:
@@ -245,12 +262,7 @@ def place_of(sought: Region | Verdict | None, found: Found) -> int | None:
         return None
     if sought.key in found.places:
         return found.places[sought.key]
-    row, col = sought.peak_cell
-    for i, region in enumerate(found.regions):
-        cells = region.cells  # row by row, so the first and the last say which rows there are
-        if cells[0, 0] <= row <= cells[-1, 0] and (cells == (row, col)).all(axis=1).any():
-            return i
-    return None
+    return found.place_of(sought.peak_cell)
 
 
 def _is_running(session: State, maps: Maps) -> bool:

@@ -5,11 +5,12 @@ No Qt, no napari; commands belong to the GUI's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from napari_ood.errors import OodError, ReviewError
+from napari_ood.errors import ReviewError
+from napari_ood.viewer.rematch import Given, by_region, rematch
 from napari_ood.viewer.review_listing import Listing, place_of
 from napari_ood.viewer.review_state import QueueState
 
@@ -51,7 +52,6 @@ class ReviewQueue(Listing):
             self._save(given.kind, given.label, given.artefact, self.state.draft)
 
     def _save(self, kind: Kind, label: str | None, artefact: Artefact | None, comment: str) -> bool:
-        from napari_ood.review.matching import Match
         from napari_ood.review.verdicts import Verdict
 
         s = self.state
@@ -59,24 +59,22 @@ class ReviewQueue(Listing):
         try:
             verdict = Verdict.of(
                 s.region, kind, reviewer=s.found.store.reviewer, label=label, artefact=artefact,
-                comment=comment.strip(), threshold=s.found.query.threshold.value,
+                comment=comment.strip(), threshold=s.found.query.level,
             )  # fmt: skip
         except ReviewError as error:
             self.failed.emit(str(error))
             return False
         self._write(lambda store: store.add(verdict))
-        others = (m for m in s.matches.of(s.region) if m.verdict.region_key != s.region.key)
-        key = s.region.key
-        self._update(
-            matches=replace(
-                s.matches,
-                by_key={**s.matches.by_key, key: (Match(verdict, 1.0), *others)},
-                seen={**s.matches.seen, key: 1.0},
-            ),
-            draft=verdict.comment,
-            notice=f"{_place(s)}: {verdict.category}.",
-        )
+        self._take_over({**s.given, verdict.key: verdict})
+        self._update(draft=verdict.comment, notice=f"{_place(s)}: {verdict.category}.")
         return True
+
+    def _take_over(self, given: Given) -> None:
+        """Sort verdicts to the regions anew where they have changed."""
+        s = self.state
+        assert s.found is not None and s.matches is not None
+        matches = rematch(s.matches, s.regions, s.found.owners, s.given, given)
+        self._update(matches=matches, given=given)
 
     def undo(self) -> None:
         """Take back this reviewer's last verdict, also one of before a restart, and go there."""
@@ -98,7 +96,7 @@ class ReviewQueue(Listing):
         if saved and verdict is None:
             self._update(notice=nothing)
             return
-        self._update(matches=found.store.match(found.regions))
+        self._take_over(by_region(found.store.verdicts()))
         self._update(draft=self._comment())
         if verdict is None:
             return
@@ -138,16 +136,20 @@ class ReviewQueue(Listing):
             self._update(found=replace(found, store=moved), unsaved=moved.unsaved)
             self._update(notice=f"Saved in {moved.path}.")
 
-    # ---------------------------------------------------------------- all reviewers
-
-    def all_verdicts(self) -> Mapping[str, tuple[Verdict, ...]]:
-        """Latest verdicts of every reviewer, read anew; nothing where that fails, which is told."""
+    def reload(self) -> None:
+        """Take over what was written to the review from elsewhere: an import, another window."""
         found = self.state.found
+        if found is None:
+            return
         try:
-            return found.store.all_verdicts() if found is not None else {}
-        except OodError as error:
+            found.store.refresh()
+        except ReviewError as error:
             self.failed.emit(str(error))
-            return {}
+            return
+        self._n_written += 1
+        self._take_over(by_region(found.store.verdicts()))
+        if not self.state.draft:
+            self._update(draft=self._comment())
 
     def close(self) -> None:
         """Save what was typed; look for nothing any more. May be called more than once."""

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_ood.errors import OodError
+from napari_ood.viewer.places import Places
+from napari_ood.viewer.rematch import NOWHERE, Given, by_region, owners_of
 
 if TYPE_CHECKING:
     from napari_ood.analysis.regions import Order, Region
@@ -27,7 +30,7 @@ Regions = tuple["Region", ...]
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """What is looked for.
+    """What is looked for: regions above a threshold, or certain places.
 
     ``scored`` opens the run with its scores; it is called in the thread. ``store`` is the open
     review, None to open it; ``n_written`` is how often it was written to before.
@@ -35,7 +38,7 @@ class Query:
 
     maps: Maps
     scored: Callable[[], ScoredRun | None]
-    threshold: Threshold
+    asked: Threshold | Places
     min_tiles: int
     order: Order
     reviewer: str
@@ -43,17 +46,40 @@ class Query:
     n_written: int = 0
 
     @property
-    def limits(self) -> tuple[str, float, int]:
+    def threshold(self) -> Threshold | None:
+        """The threshold that regions lie above; None where certain places are reviewed."""
+        return None if isinstance(self.asked, Places) else self.asked
+
+    @property
+    def level(self) -> float | None:
+        """Value from which tiles count, for a verdict."""
+        return self.asked.level if isinstance(self.asked, Places) else self.asked.value
+
+    @property
+    def limits(self) -> tuple[object, ...]:
         """What decides which regions there are in a run, in whatever order."""
-        return self.threshold.score, self.threshold.value, self.min_tiles
+        if isinstance(self.asked, Places):
+            return id(self.asked), self.min_tiles
+        return self.asked.score, self.asked.value, self.min_tiles
+
+    def regions(self, scored: ScoredRun) -> Regions:
+        """The regions, row by row."""
+        from napari_ood.analysis.regions import find_regions
+
+        if isinstance(self.asked, Places):
+            return tuple(r for r in self.asked.regions if r.n_tiles >= self.min_tiles)
+        score, value = self.asked.score, self.asked.value
+        flagged = np.asarray(scored.score(score) > value)
+        return find_regions(scored, flagged, score, self.min_tiles)
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
     """What a search has found; ``unsorted`` are the regions row by row.
 
-    ``places`` says by key where in ``regions`` a region is; ``n_tiles`` and ``area_mm2`` (None
-    without the slide's mpp) are those of all regions together.
+    ``places`` says by key where in ``regions`` a region is, ``owners`` [rows, cols] by tile;
+    ``n_tiles`` and ``area_mm2`` (None without the slide's mpp) are those of all regions together.
+    ``matches`` are those of the verdicts ``given``.
     """
 
     query: Query
@@ -64,7 +90,15 @@ class Found:
     n_tiles: int
     area_mm2: float | None
     store: ReviewStore
+    given: Given
     matches: Matches
+    owners: NDArray[np.int32]
+
+    def place_of(self, cell: tuple[int, int]) -> int | None:
+        """Place of the region that has a tile; None where it is in none."""
+        inside = all(0 <= at < n for at, n in zip(cell, self.owners.shape, strict=True))
+        place = int(self.owners[cell]) if inside else NOWHERE
+        return None if place == NOWHERE else place
 
 
 class Search:
@@ -108,8 +142,9 @@ class Search:
 
 
 def _search(query: Query, before: Found | None) -> Found:
-    from napari_ood.analysis.regions import find_regions, rank_regions
+    from napari_ood.analysis.regions import rank_regions
     from napari_ood.errors import RunError
+    from napari_ood.review.matching import match_verdicts
 
     scored = query.scored()
     if scored is None:
@@ -117,16 +152,19 @@ def _search(query: Query, before: Found | None) -> Found:
     if before is not None and before.scored is scored and before.query.limits == query.limits:
         unsorted = before.unsorted
     else:
-        score, value, min_tiles = query.limits
-        unsorted = find_regions(scored, np.asarray(scored.score(score) > value), score, min_tiles)
+        unsorted = query.regions(scored)
     regions = rank_regions(unsorted, query.order, scored)
     store = query.store or open_store(scored, query.reviewer)
     n_tiles = sum(region.n_tiles for region in regions)
     each = scored.mm2_per_tile
     area = None if each is None else each * n_tiles
     places = {region.key: place for place, region in enumerate(regions)}
-    matches = store.match(regions)
-    return Found(query, scored, unsorted, regions, places, n_tiles, area, store, matches)
+    given = by_region(store.verdicts())
+    matches = match_verdicts(regions, given.values())
+    owners = owners_of(regions, query.maps.shape)
+    return Found(
+        query, scored, unsorted, regions, places, n_tiles, area, store, given, matches, owners
+    )
 
 
 def open_store(scored: ScoredRun, reviewer: str) -> ReviewStore:

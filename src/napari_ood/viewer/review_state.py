@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from napari_ood.viewer.maps import Maps, Overlay
+from napari_ood.viewer.rematch import Given
 from napari_ood.viewer.review_search import Found
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from napari_ood.review.verdicts import Verdict
     from napari_ood.scores.thresholds import Threshold
     from napari_ood.slides import Slide
+    from napari_ood.viewer.places import Places
 
 
 class Stage(StrEnum):
@@ -49,7 +51,9 @@ class QueueState:
     notice : what the last command did, in words
     slide : where pictures come from; None when it was not found
     found : regions and verdicts; None before the first search has ended
+    places : what is reviewed in place of the regions above the threshold; None for those
     temperature : that the scores were worked out at; None for the bundle's own
+    matches : this reviewer's verdicts, sorted to the regions; ``given`` are all of them by key
     current : place of the region at hand in ``regions``; None before the first is chosen
     draft : comment as it stands in the window
     unsaved : verdicts that the disk did not take
@@ -64,11 +68,13 @@ class QueueState:
     overlays: tuple[Overlay, ...] = ()
     overlay: Overlay | None = None
     threshold: Threshold | None = None
+    places: Places | None = None
     temperature: float | None = None
     order: Order = Order.SCORE
     min_tiles: int = 1
     found: Found | None = None
     matches: Matches | None = None
+    given: Given = field(default_factory=dict)
     current: int | None = None
     draft: str = ""
     reviewer: str = ""

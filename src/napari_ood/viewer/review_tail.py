@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_ood.viewer.review_figures import figures_html
 from napari_ood.viewer.review_state import Stage
-from napari_ood.viewer.widgets import Disclosure
+from napari_ood.viewer.widgets import Disclosure, text_label
 
 if TYPE_CHECKING:
-    from napari_ood.review.verdicts import Verdict
     from napari_ood.viewer.review_state import QueueState
+
+
+FILES = "GeoJSON (*.geojson *.json *.geojson.gz *.geojson.zip)"
 
 
 class ReviewTail(QWidget):
@@ -23,6 +33,7 @@ class ReviewTail(QWidget):
     reviewer_entered = Signal(str)
     keys_toggled = Signal(bool)
     figures_requested = Signal()
+    import_requested = Signal(object)  # Path
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,6 +51,14 @@ class ReviewTail(QWidget):
         self.figures.button.toggled.connect(
             lambda on: self.figures_requested.emit() if on else None
         )
+        self.import_button = QPushButton("Import from QuPath…")
+        self.import_button.setToolTip(
+            "Add verdicts from a GeoJSON file: annotations whose classification is a class, an\n"
+            "artefact or unknown tissue. They become yours, unless they say whose they are."
+        )
+        self.import_button.clicked.connect(self._choose_file)
+        self.imported = text_label()
+        self.imported.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(5)
@@ -50,6 +69,8 @@ class ReviewTail(QWidget):
         row.addWidget(self.keys)
         layout.addLayout(row)
         layout.addWidget(self.figures)
+        layout.addWidget(self.import_button)
+        layout.addWidget(self.imported)
 
     @property
     def keys_wanted(self) -> bool:
@@ -66,10 +87,22 @@ class ReviewTail(QWidget):
         if self.reviewer.text() != state.reviewer:
             self.reviewer.setText(state.reviewer)
         self.setVisible(state.stage in (Stage.READY, Stage.EMPTY, Stage.FAILED))
+        self.import_button.setEnabled(state.found is not None)
 
-    def show_figures(self, state: QueueState, verdicts: Mapping[str, tuple[Verdict, ...]]) -> None:
+    def show_figures(self, html: str) -> None:
         """Show agreement between reviewers, and the model's errors by their verdicts."""
-        self.figures.text.setText(figures_html(state, verdicts))
+        self.figures.text.setText(html)
+
+    def show_import(self, text: str, busy: bool = False) -> None:
+        """Say what an import does or did; nothing for none."""
+        self.import_button.setEnabled(not busy)
+        self.imported.setText(text)
+        self.imported.setVisible(bool(text))
+
+    def _choose_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Import verdicts from QuPath", "", FILES)
+        if path:
+            self.import_requested.emit(Path(path))
 
     def _enter(self) -> None:
         name = self.reviewer.text().strip()

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+)
 from superqt.utils import signals_blocked
 
 from napari_ood.analysis.diverging import By, threshold_of
@@ -26,6 +32,7 @@ class RegionsSection(Section):
 
     by_chosen = Signal(object)  # By
     chosen = Signal(object)  # Divergence
+    review_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__("Where they diverge most")
@@ -41,12 +48,16 @@ class RegionsSection(Section):
         header, numbers = self.list.horizontalHeader(), self.list.verticalHeader()
         assert header is not None and numbers is not None
         numbers.setVisible(False)
+        self._header = header
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(3, QHeaderView.ResizeMode.Stretch)
         self.list.setMinimumHeight(LIST_ROWS * numbers.defaultSectionSize())
         # The row that is current, by mouse or by arrow keys, is the one that is shown.
         self.list.currentCellChanged.connect(self._on_row)
-        for widget in (self.by, self.words, self.list):
+        self.review_button = QPushButton("Review these places")
+        self.review_button.clicked.connect(self.review_requested)
+        self.why_not = text_label(muted=True)
+        for widget in (self.by, self.words, self.list, self.review_button, self.why_not):
             self.body.addWidget(widget)
 
     def show_regions(self, choice: Choice) -> None:
@@ -60,6 +71,10 @@ class RegionsSection(Section):
         self.words.setText(regions_text(difference, choice.by, len(self._regions)))
         self.list.setVisible(bool(self._regions))
         area = "mm²" if any(r.area_mm2 is not None for r in self._regions) else "Tiles"
+        # Columns that fit their contents measure all rows anew for each cell that is filled.
+        fitted = range(self.list.columnCount() - 1)
+        for column in fitted:
+            self._header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
         with signals_blocked(self.list):
             self.list.setHorizontalHeaderLabels(["#", "B − A", area, "A → B"])
             self.list.setRowCount(len(self._regions))
@@ -69,6 +84,15 @@ class RegionsSection(Section):
                     item.setTextAlignment(ALIGNED[column] | Qt.AlignmentFlag.AlignVCenter)
                     self.list.setItem(row, column, item)
             self.list.setCurrentCell(-1, -1)
+        for column in fitted:
+            self._header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+
+    def show_review(self, why_not: str, busy: bool) -> None:
+        """Offer to review the places, or say why that cannot be."""
+        self.review_button.setVisible(bool(self._regions))
+        self.review_button.setEnabled(not (why_not or busy))
+        self.why_not.setText(why_not)
+        self.why_not.setVisible(bool(why_not and self._regions))
 
     def _on_row(self, row: int, _column: int, before: int, _before: int) -> None:
         if row != before and 0 <= row < len(self._regions):

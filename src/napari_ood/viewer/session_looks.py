@@ -18,6 +18,7 @@ from napari_ood.viewer.study import Question, default_threshold
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
     from napari_ood.scores.thresholds import Threshold
+    from napari_ood.viewer.places import Places
     from napari_ood.viewer.sets import SetsAsked
 
 
@@ -162,6 +163,10 @@ class SessionLooks:
     def set_flagged_only(self, only: bool) -> None:
         """Hide tiles that are not flagged, or show all."""
         self._update(flagged_only=only)
+
+    def set_places(self, places: Places | None) -> None:
+        """Have these places reviewed; None for the regions above a threshold again."""
+        self._update(places=places)
 
     def point_at(self, readout: Readout | None) -> None:
         """Say what lies under the cursor."""

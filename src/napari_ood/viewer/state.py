@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_ood.scores.thresholds import Threshold
     from napari_ood.slides import Slide
     from napari_ood.viewer.figure import Figure
+    from napari_ood.viewer.places import Places
     from napari_ood.viewer.scales import Scale
     from napari_ood.viewer.sets import Sets, SetsAsked
 
@@ -70,6 +71,7 @@ class State:
     outlined : whether flagged tiles have an outline
     legend : whether the canvas has a legend
     flagged_only : whether tiles that are not flagged are hidden
+    places : what is to be reviewed in place of the regions above a threshold; None for those
     """
 
     slides: tuple[Slide, ...] = ()
@@ -97,6 +99,7 @@ class State:
     outlined: bool = True
     legend: bool = True
     flagged_only: bool = False
+    places: Places | None = None
 
     @property
     def maps(self) -> Maps | None:

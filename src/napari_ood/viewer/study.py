@@ -31,7 +31,7 @@ from napari_ood.viewer.sets import Sets, SetsAsked, work_out_sets
 
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
-    from napari_ood.viewer.maps import Maps, Overlay
+    from napari_ood.viewer.maps import Maps, Overlay, Rescored
 
 Floats = NDArray[np.float32]
 
@@ -68,10 +68,9 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What came of it; ``scores`` only of overlays that change."""
+    """What came of it; ``rescored`` is None where no score changes."""
 
-    probabilities: Floats | None
-    scores: Mapping[Overlay, tuple[Scale, Floats]]
+    rescored: Rescored | None
     thresholds: Mapping[Overlay, Threshold]
     figures: Mapping[Overlay, Figure]
     sets: Sets | None
@@ -135,7 +134,10 @@ def answer(question: Question) -> Answer:
         summarise(scored, value_threshold(scale.score, 0.0))
     probabilities = scored.probabilities() if question.rescored else None
     sets = work_out_sets(scored, question.sets) if question.sets else None
-    return Answer(probabilities, scores, thresholds, figures, sets)
+    rescored = None
+    if scores or probabilities is not None:
+        rescored = question.maps.rescored_by(scored.index, probabilities, scores)
+    return Answer(rescored, thresholds, figures, sets)
 
 
 def _carried(scored: ScoredRun, scale: Scale, before: Threshold | None) -> Threshold | None:
