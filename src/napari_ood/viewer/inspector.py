@@ -1,0 +1,440 @@
+"""The chosen tile and why the model said so: state and commands. No Qt, no napari.
+
+Commands belong to the GUI's thread and return at once; threads work things out and
+:meth:`Inspector.poll` takes them over. An inspector lives as long as its viewer: docks come and go.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from psygnal import Signal
+
+from napari_ood.viewer.inspector_state import (
+    Cell,
+    Inspected,
+    Look,
+    Randomised,
+    Shown,
+    Tab,
+    Tested,
+    Wish,
+)
+from napari_ood.viewer.inspector_work import (
+    NO_BUNDLE,
+    NO_SLIDE,
+    Explained,
+    Subject,
+    curves_of,
+    explain,
+    look_at,
+    randomise,
+)
+from napari_ood.viewer.latest import Latest
+from napari_ood.viewer.maps import NO_TILE, Overlay
+from napari_ood.viewer.state import Phase
+from napari_ood.viewer.tile_pixels import cells_in, finished_cells
+from napari_ood.viewer.why import Why
+
+if TYPE_CHECKING:
+    from napari_ood.explain.explainer import Explainer
+    from napari_ood.explain.methods import Method
+    from napari_ood.explain.target import Target
+    from napari_ood.slides.grid import Region
+    from napari_ood.viewer.bridge import Bridge
+    from napari_ood.viewer.maps import Maps
+    from napari_ood.viewer.session import Session
+    from napari_ood.viewer.state import State
+
+MOST_TILES, MOST_SLOW_TILES = 64, 4
+"""Tiles that are explained at once, with a fast and with a slow method."""
+MOST_CELLS = 1024
+"""Tiles that the rectangle around them may hold: the map is as large as it."""
+KEPT = 12
+"""Maps that are kept per run, so that a tile that was explained comes back at once."""
+NO_TILE_THERE = "The run has no tile there: it looks at tissue only."
+EMPTY_BOX = "The run has no tile in that box."
+TOO_MANY = (
+    "{n:,} tiles are in the box, and at most {most} are explained at once: draw a smaller one"
+)
+TOO_FAR = "The tiles in the box are too far apart for one map: draw a smaller one."
+
+Key = tuple[tuple[Cell, ...], Wish]
+
+
+class Inspector:
+    """State and commands of the dock *OOD inspector*.
+
+    Parameters
+    ----------
+    session : Session
+    why : Why, optional
+        Who answers.
+
+    Signals
+    -------
+    changed(new, old) : after every change of the state
+    """
+
+    changed = Signal(object, object)
+
+    def __init__(self, session: Session, why: Why | None = None) -> None:
+        self.state = Inspected()
+        self.session = session
+        self._why = Why() if why is None else why
+        self._look: Latest[Look] = Latest()
+        self._published: list[Look] = []
+        self._explain: Latest[Explained] = Latest()
+        self._check: Latest[Randomised | Tested] = Latest()
+        self._kept: WeakKeyDictionary[Maps, OrderedDict[Key, Shown]] = WeakKeyDictionary()
+        self._limits: WeakKeyDictionary[Maps, dict[object, float]] = WeakKeyDictionary()
+        self._last: WeakKeyDictionary[Maps, tuple[Cell, ...]] = WeakKeyDictionary()
+        self._explainer: tuple[tuple[object, ...], Explainer] | None = None
+
+    def _update(self, **changes: Any) -> None:
+        old, new = self.state, replace(self.state, **changes)
+        if new.differs(old, *changes):
+            self.state = new
+            self.changed.emit(new, old)
+
+    # ---------------------------------------------------------------- following the session
+
+    def follow(self, state: State) -> None:
+        """Take over which slide and run are looked at."""
+        maps, running = state.maps, state.phase is not Phase.IDLE
+        s = self.state
+        if maps is not s.maps:
+            self._forget()
+            cells = self._last.get(maps, ()) if maps is not None else ()
+            self._update(maps=maps, slide=state.slide, running=running, cells=(), note="")
+            if cells:
+                self._choose(cells)
+        elif (state.slide, running) != (s.slide, s.running):
+            self._update(slide=state.slide, running=running)
+            self.look_again()
+        if state.temperature != self.state.temperature:
+            self._change_temperature(state.temperature)
+
+    def _change_temperature(self, temperature: float | None) -> None:
+        """Heads, entropy and their maps are others now."""
+        cells, maps = self.state.cells, self.state.maps
+        self._forget()
+        if maps is not None:
+            self._kept.pop(maps, None)
+            self._limits.pop(maps, None)
+        self._update(temperature=temperature, cells=())
+        if cells:
+            self._choose(cells)
+
+    def _forget(self) -> None:
+        for latest in (self._look, self._explain, self._check):
+            latest.drop()
+        self._published.clear()
+        self._update(
+            look=None, looking=False, shown=None, explaining=False, problem="",
+            randomised=None, tested=None, checking=False, check_problem="",
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """Work on nothing and free the network; what was found stays. Nobody looks any more."""
+        for latest in (self._look, self._explain, self._check):
+            latest.drop()
+        self._explainer = None
+        self._update(looking=False, explaining=False, checking=False)
+
+    # ---------------------------------------------------------------- choosing tiles
+
+    def select(self, cell: Cell | None) -> bool:
+        """Look at a tile; whether there is one. None is a point beside the grid of tiles."""
+        maps = self.state.maps
+        if maps is None or cell is None or maps.prediction[cell] == NO_TILE:
+            self._update(note=NO_TILE_THERE if maps is not None else "")
+            return False
+        self._choose((cell,))
+        return True
+
+    def step(self, down: int, right: int) -> bool:
+        """Go to the next tile in a direction, over gaps; whether there is one.
+
+        Without a tile to start from, to the most foreign one.
+        """
+        maps, cell = self.state.maps, self.state.cell
+        if maps is None:
+            return False
+        if cell is None:
+            return self.select_most_foreign()
+        row, col = cell[0] + down, cell[1] + right
+        while 0 <= row < maps.shape[0] and 0 <= col < maps.shape[1]:
+            if maps.prediction[row, col] != NO_TILE:
+                return self.select((row, col))
+            row, col = row + down, col + right
+        return False
+
+    def select_most_foreign(self) -> bool:
+        """Look at the tile with the highest OOD score, else the most uncertain; whether any is."""
+        maps = self.state.maps
+        if maps is None or not len(finished_cells(maps)):
+            return False
+        for overlay in (Overlay.OOD, Overlay.UNCERTAINTY):
+            scores = maps.scores[overlay]
+            if np.isfinite(scores).any():
+                row, col = np.unravel_index(int(np.nanargmax(scores)), maps.shape)
+                return self.select((int(row), int(col)))
+        row, col = finished_cells(maps)[0]
+        return self.select((int(row), int(col)))
+
+    def select_box(self, box: Region) -> bool:
+        """Look at the tiles in a level-0 box y, x, h, w; whether they can be explained."""
+        maps = self.state.maps
+        if maps is None:
+            return False
+        cells = cells_in(maps, box)
+        if not len(cells):
+            self._update(note=EMPTY_BOX)
+            return False
+        if len(cells) > MOST_TILES:
+            self._update(note=TOO_MANY.format(n=len(cells), most=MOST_TILES) + ".")
+            return False
+        if np.prod(np.ptp(cells, axis=0) + 1) > MOST_CELLS:
+            self._update(note=TOO_FAR)
+            return False
+        middle = np.abs(cells - cells.mean(axis=0)).sum(axis=1).argmin()
+        first = [int(i) for i in cells[middle]]
+        others = [(int(r), int(c)) for r, c in cells if [r, c] != first]
+        self._choose(((first[0], first[1]), *others))
+        return True
+
+    def _choose(self, cells: tuple[Cell, ...]) -> None:
+        maps = self.state.maps
+        assert maps is not None
+        if cells != self.state.cells:
+            self._explain.drop()
+            self._drop_check()
+            self._last[maps] = cells
+            self._update(
+                cells=cells, note="", problem="", explaining=False,
+                shown=self._known(cells, self.state.wish),
+            )  # fmt: skip
+            self.look_again()
+        self._update(note="")
+        self._explain_if_followed()
+
+    def look_again(self) -> None:
+        """Find out anew what is known of the chosen tile."""
+        cell, subject = self.state.cell, self._subject()
+        if cell is None or subject is None:
+            return
+        self._published.clear()
+        self._look.ask(partial(look_at, subject, cell, self._why, self._published.append))
+        self._update(look=Look(cell), looking=True)
+
+    def _subject(self) -> Subject | None:
+        s = self.state
+        if s.maps is None:
+            return None
+        return Subject(s.slide, s.maps, self.session.scored(s.maps), s.running)
+
+    # ---------------------------------------------------------------- saliency
+
+    def show_tab(self, tab: Tab) -> None:
+        """Show another answer."""
+        self._update(tab=Tab(tab))
+        self._explain_if_followed()
+
+    def set_following(self, following: bool) -> None:
+        """Explain each chosen tile while saliency is looked at, if the method is fast."""
+        self._update(following=following)
+        self._explain_if_followed()
+
+    def wish(self, **changes: Any) -> None:
+        """Ask for another ``method``, ``target`` or ``layer``."""
+        wished = replace(self.state.wish, **changes)
+        if wished == self.state.wish:
+            return
+        self._explain.drop()
+        self._drop_check()
+        shown = self._known(self.state.cells, wished)
+        self._update(wish=wished, shown=shown, explaining=False, problem="")
+        self._explain_if_followed()
+
+    def methods(self) -> dict[str, Method]:
+        """Saliency methods by name."""
+        return dict(self._why.methods())
+
+    def _explain_if_followed(self) -> None:
+        s = self.state
+        wanted = s.following and s.tab is Tab.SALIENCY and s.cells and s.shown is None
+        if wanted and not s.explaining and not self.methods()[s.wish.method].slow:
+            self.explain()
+
+    def explain(self) -> bool:
+        """Make the map that is asked for, of the chosen tiles; whether that was begun."""
+        s, subject = self.state, self._subject()
+        if subject is None or not s.cells:
+            return False
+        problem = self._why_not(subject)
+        if problem:
+            self._update(problem=problem)
+            return False
+        target = s.wish.target or self._predicted()
+        title = self._title(s.wish, target)
+        explainer = self._explainer_for(subject.maps)
+        limit = self._limits.get(subject.maps, {}).get((s.wish.method, target))
+        self._drop_check()
+        self._explain.ask(
+            partial(explain, subject, s.cells, s.wish, target, title, explainer, limit)
+        )
+        self._update(explaining=True, share=None, problem="")
+        return True
+
+    def _why_not(self, subject: Subject) -> str:
+        method = self.methods()[self.state.wish.method]
+        if subject.maps.bundle is None:
+            return NO_BUNDLE
+        if subject.slide is None:
+            return NO_SLIDE
+        n = len(self.state.cells)
+        if method.slow and n > MOST_SLOW_TILES:
+            return (
+                f"{method.title} is slow: it explains at most {MOST_SLOW_TILES} tiles at once, and "
+                f"{n} are chosen. Click one tile, or choose a fast method."
+            )
+        return ""
+
+    def cancel(self) -> None:
+        """Stop making the map; the tile stays chosen."""
+        self._explain.drop()
+        self._update(explaining=False)
+
+    def _predicted(self) -> Target:
+        from napari_ood.explain.target import Target
+
+        maps, cell = self.state.maps, self.state.cell
+        assert maps is not None and cell is not None
+        return Target.of_class(int(maps.prediction[cell]) - 1)
+
+    def _title(self, wish: Wish, target: Target) -> str:
+        maps = self.state.maps
+        assert maps is not None and maps.bundle is not None
+        title = self.methods()[wish.method].title
+        return f"{title} of {target.words(maps.bundle.card)}"
+
+    def _explainer_for(self, maps: Maps) -> Explainer:
+        assert maps.bundle is not None
+        wanted = (maps.bundle, self.session.state.device, self.state.temperature)
+        if self._explainer is None or self._explainer[0] != wanted:
+            self._explainer = wanted, self._why.explainer(*wanted)
+        return self._explainer[1]
+
+    def _known(self, cells: tuple[Cell, ...], wish: Wish) -> Shown | None:
+        maps = self.state.maps
+        kept = self._kept.get(maps) if maps is not None else None
+        return kept.get((cells, wish)) if kept is not None else None
+
+    # ---------------------------------------------------------------- is the map to be trusted?
+
+    def randomise(self) -> bool:
+        """Compare the map with that of random weights; whether that was begun."""
+        return self._begin_check(randomise)
+
+    def test(self) -> bool:
+        """Delete and insert the most salient pixels; whether that was begun."""
+        return self._begin_check(curves_of)
+
+    def _begin_check(self, check: Any) -> bool:
+        s, subject = self.state, self._subject()
+        if subject is None or s.shown is None:
+            return False
+        explainer = self._explainer_for(subject.maps)
+        self._check.ask(partial(check, subject, s.shown, explainer, self._why))
+        self._update(checking=True, check_share=None, check_problem="")
+        return True
+
+    def cancel_check(self) -> None:
+        """Stop testing the map; what was found stays."""
+        self._check.drop()
+        self._update(checking=False)
+
+    def _drop_check(self) -> None:
+        self._check.drop()
+        self._update(randomised=None, tested=None, checking=False, check_problem="")
+
+    # ---------------------------------------------------------------- taking over
+
+    @property
+    def working(self) -> bool:
+        """Whether :meth:`poll` has something to do."""
+        return self._look.working or self._explain.working or self._check.working
+
+    def poll(self) -> bool:
+        """Take over what the threads have done; whether they are still at work."""
+        self._take_look()
+        self._take_map()
+        self._take_check()
+        return self.working
+
+    def wait(self, timeout: float = 60.0) -> bool:
+        """Block until the threads have ended, and take over; whether so. For scripts and tests."""
+        ended = all(x.wait(timeout) for x in (self._look, self._explain, self._check))
+        self.poll()
+        return ended
+
+    def _take_look(self) -> None:
+        while self._published:
+            look = self._published.pop(0)
+            if look.cell == self.state.cell:
+                self._update(look=look)
+        task = self._look.take()
+        if task is not None and task.error and self.state.look is not None:
+            self._update(look=self.state.look.failed(task.error), looking=False)
+        elif task is not None:
+            self._update(looking=False)
+
+    def _take_map(self) -> None:
+        task = self._explain.take()
+        if task is None:
+            if self.state.explaining:
+                self._update(share=self._explain.share)
+        elif task.result is None:
+            self._update(explaining=False, problem=task.error or "")
+        else:
+            self._keep(task.result)
+
+    def _keep(self, explained: Explained) -> None:
+        s, shown = self.state, explained.shown
+        assert s.maps is not None
+        if not s.running:
+            # While a run goes on the sample is of what has been run so far.
+            self._limits.setdefault(s.maps, {})[shown.wish.method, shown.target] = shown.limit
+            kept = self._kept.setdefault(s.maps, OrderedDict())
+            kept[shown.cells, shown.wish] = shown
+            while len(kept) > KEPT:
+                kept.popitem(last=False)
+        self._update(shown=shown, layers=explained.layers, explaining=False, problem="")
+
+    def _take_check(self) -> None:
+        task = self._check.take()
+        if task is None:
+            if self.state.checking:
+                self._update(check_share=self._check.share)
+        elif isinstance(task.result, Randomised):
+            self._update(randomised=task.result, checking=False)
+        elif isinstance(task.result, Tested):
+            self._update(tested=task.result, checking=False)
+        else:
+            self._update(checking=False, check_problem=task.error or "")
+
+
+_INSPECTORS: WeakKeyDictionary[Bridge, Inspector] = WeakKeyDictionary()
+
+
+def inspector_of(bridge: Bridge) -> Inspector:
+    """The inspector of a viewer, made on first use; it lives as long as the viewer."""
+    if bridge not in _INSPECTORS:
+        _INSPECTORS[bridge] = Inspector(bridge.session)
+    return _INSPECTORS[bridge]

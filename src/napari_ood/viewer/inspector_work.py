@@ -1,0 +1,214 @@
+"""What the inspector works out in threads: reading a tile, explaining it, testing a map. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.errors import OodError
+from napari_ood.models.llvm import load_triton_apart
+from napari_ood.viewer.inspector_state import (
+    Answer,
+    Cell,
+    Look,
+    Randomised,
+    Shown,
+    Tested,
+    Wish,
+)
+from napari_ood.viewer.tile_pixels import (
+    read_tiles,
+    sample_cells,
+    stitch,
+    stitched_placement,
+)
+
+if TYPE_CHECKING:
+    from napari_ood.analysis.scored import ScoredRun
+    from napari_ood.explain.explainer import Explainer
+    from napari_ood.explain.target import Target
+    from napari_ood.models import Bundle
+    from napari_ood.slides import Slide
+    from napari_ood.viewer.maps import Maps
+    from napari_ood.viewer.task import Task
+    from napari_ood.viewer.why import Why
+
+T = TypeVar("T")
+Floats = NDArray[np.float32]
+
+NO_SLIDE = (
+    "The slide of this run is not open, so its pixels cannot be seen: say in the dock OOD where "
+    "the slide is."
+)
+RUNNING = "The run is going on: what its heads and features say is known when it has ended."
+NOT_STORED = "The run is not where it was stored any more: open it from where it is now."
+NO_BUNDLE = (
+    "The bundle that made this run is not at hand: put it where it was, then open the run again."
+)
+N_SCALE_TILES = 16
+"""Tiles of the slide that the end of the colour scale is taken from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The run that tiles are of; ``scored`` is None while it goes on, or where it is gone."""
+
+    slide: Slide | None
+    maps: Maps
+    scored: ScoredRun | None
+    running: bool
+
+
+def look_at(
+    subject: Subject, cell: Cell, why: Why, publish: Callable[[Look], None], task: Task[Look]
+) -> Look:
+    """Find out what is known of a tile, publishing each answer; the quickest come first."""
+    tile = _tried(lambda: _pixels(subject, cell))
+    look = Look(cell, pixels=tile)
+    publish(look)
+    stored = _tried(lambda: _stored(subject, cell))
+    parts: dict[str, Callable[[], Any]] = {
+        "heads": lambda: _heads(subject, stored, why),
+        "cause": lambda: _cause(subject, tile, stored, why),
+        "prototypes": lambda: _prototypes(subject, stored, why),
+    }
+    for part, answer in parts.items():
+        if task.cancelled:
+            return look
+        answered: Any = {part: _tried(answer)}
+        look = replace(look, **answered)
+        publish(look)
+    return look
+
+
+class _NoAnswer(OodError):
+    """There is no answer, and this is why."""
+
+
+def _tried(answer: Callable[[], T]) -> Answer[T]:
+    try:
+        return Answer(answer())
+    except (OodError, ValueError) as error:  # ValueError: numbers that are not finite
+        return Answer(None, str(error))
+
+
+def _pixels(subject: Subject, cell: Cell) -> NDArray[np.uint8]:
+    if subject.slide is None:
+        raise _NoAnswer(NO_SLIDE)
+    return np.asarray(read_tiles(subject.slide, subject.maps.grid, [cell])[0])
+
+
+def _stored(subject: Subject, cell: Cell) -> tuple[Floats, Floats]:
+    if subject.running:
+        raise _NoAnswer(RUNNING)
+    if subject.scored is None:
+        raise _NoAnswer(NOT_STORED)
+    return subject.scored.run.tile(*cell)
+
+
+def _heads(subject: Subject, stored: Answer[tuple[Floats, Floats]], why: Why) -> object:
+    if stored.value is None or subject.scored is None:
+        raise _NoAnswer(stored.words)
+    return why.heads(stored.value[0], subject.scored.temperature)
+
+
+def _prototypes(subject: Subject, stored: Answer[tuple[Floats, Floats]], why: Why) -> object:
+    if stored.value is None:
+        raise _NoAnswer(stored.words)
+    return why.prototypes(require_bundle(subject.maps), stored.value[1])
+
+
+def _cause(
+    subject: Subject,
+    tile: Answer[NDArray[np.uint8]],
+    stored: Answer[tuple[Floats, Floats]],
+    why: Why,
+) -> object:
+    if tile.value is None:
+        raise _NoAnswer(tile.words)
+    # Pixels tell of causes while the run goes on; its scores are known when it has ended.
+    logits, features = stored.value or (None, None)
+    return why.cause(require_bundle(subject.maps), tile.value, logits, features)
+
+
+def require_bundle(maps: Maps) -> Bundle:
+    """The bundle that made maps; OodError with advice where it is not at hand."""
+    if maps.bundle is None:
+        raise _NoAnswer(NO_BUNDLE)
+    return maps.bundle
+
+
+# -------------------------------------------------------------------------------- saliency
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """A map, the end of the slide's scale, and the layers that the network has."""
+
+    shown: Shown
+    layers: tuple[str, ...]
+
+
+def explain(
+    subject: Subject,
+    cells: tuple[Cell, ...],
+    wish: Wish,
+    target: Target,
+    title: str,
+    explainer: Explainer,
+    limit: float | None,
+    task: Task[Explained],
+) -> Explained:
+    """Make the saliency map of tiles, on the one scale of the slide.
+
+    ``limit`` is the end of that scale where it is known already.
+    """
+    if subject.slide is None:
+        raise _NoAnswer(NO_SLIDE)
+    load_triton_apart()  # before torch is imported in a process that draws
+    maps = subject.maps
+    if limit is None:
+        sample = read_tiles(subject.slide, maps.grid, sample_cells(maps, N_SCALE_TILES))
+        limit = explainer.scale(wish.method, target, sample)
+    tiles = read_tiles(subject.slide, maps.grid, cells)
+    saliency = explainer.explain(
+        tiles, wish.method, target,
+        layer=wish.layer, on_progress=task.tell, cancel=lambda: task.cancelled,
+    )  # fmt: skip
+    shown = Shown(
+        wish=wish,
+        target=target,
+        cells=cells,
+        saliency=saliency,
+        values=stitch(saliency.values, cells, maps.grid),
+        place=stitched_placement(cells, maps.grid, maps.mpp),
+        limit=limit,
+        title=title,
+    )
+    return Explained(shown, explainer.layers())
+
+
+def randomise(
+    subject: Subject, shown: Shown, explainer: Explainer, why: Why, task: Task[object]
+) -> Randomised:
+    """Compare the first tile's map with the one that random weights give."""
+    tile = _pixels(subject, shown.cells[0])
+    sanity = why.randomise(
+        explainer, tile, shown.wish.method, shown.target, shown.wish.layer,
+        task.tell, lambda: task.cancelled,
+    )  # fmt: skip
+    return Randomised(sanity.original.values[0], sanity.randomised.values[0], sanity.words, shown)
+
+
+def curves_of(
+    subject: Subject, shown: Shown, explainer: Explainer, why: Why, task: Task[object]
+) -> Tested:
+    """Delete and insert the first tile's most salient pixels."""
+    tile = _pixels(subject, shown.cells[0])
+    values = shown.saliency.values[0]
+    curves = why.curves(explainer, tile, values, shown.target, lambda: task.cancelled)
+    return Tested(curves, shown)

@@ -1,0 +1,125 @@
+"""The saliency map as a layer over its tiles. No Qt: works on a bare ``ViewerModel``."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.colormaps import Colormap
+
+from napari_ood.viewer import colors
+from napari_ood.viewer.layers import make_layer, settle_layer
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+    from napari.types import LayerData
+
+    from napari_ood.viewer.inspector_state import Shown
+
+SALIENCY_KEY = "napari-ood saliency"
+INSIDE = 0.999
+"""Share of the colour range that values are clipped to: what lies beyond may be drawn as nothing.
+"""
+
+UNSIGNED = colors.Ramp(
+    (
+        (0.0, "#0097a7", 0.0),
+        (0.15, "#0097a7", 0.12),
+        (0.5, "#00bcd4", 0.55),
+        (1.0, "#5df2ff", 0.85),
+    )
+)
+"""Cyan, the complement of eosin's pink and light beside haematoxylin: one hue, zero transparent."""
+
+SIGNED = colors.Ramp(
+    (
+        (0.0, "#ffb300", 0.85),
+        (0.25, "#f57c00", 0.55),
+        (0.44, "#e65100", 0.10),
+        (0.5, "#f5f5f5", 0.0),
+        (0.56, "#0097a7", 0.10),
+        (0.75, "#00bcd4", 0.55),
+        (1.0, "#5df2ff", 0.85),
+    )
+)
+"""Orange speaks against, cyan for; zero is transparent. Colour-blind readers tell them apart."""
+
+
+def ramp_of(signed: bool) -> colors.Ramp:
+    """Colours of maps with, or without, a sign."""
+    return SIGNED if signed else UNSIGNED
+
+
+@cache
+def saliency_colormap(signed: bool) -> Colormap:
+    """Colours over tissue; NaN between tiles is transparent."""
+    return Colormap(
+        ramp_of(signed).table(),
+        name=f"napari-ood saliency {'signed' if signed else 'unsigned'}",
+        display_name="Saliency",
+        nan_color=colors.TRANSPARENT,
+        # napari may draw NaN in low_color (napari#8056), so both are transparent.
+        low_color=colors.TRANSPARENT,
+    )
+
+
+def limits_of(shown: Shown) -> tuple[float, float]:
+    """Ends of the colour scale."""
+    return (-shown.limit if shown.saliency.signed else 0.0), shown.limit
+
+
+def saliency_layer_data(shown: Shown) -> LayerData:
+    """A map at the tiles' own resolution, on the slide's scale, where its tiles lie."""
+    low, high = limits_of(shown)
+    options: dict[str, Any] = {
+        "name": f"saliency: {shown.title}",
+        "opacity": 1.0,
+        "blending": "translucent_no_depth",
+        "colormap": saliency_colormap(shown.saliency.signed),
+        "contrast_limits": (low, high),
+        "interpolation2d": "nearest",
+        "metadata": {SALIENCY_KEY: shown},
+        "scale": shown.place.scale,
+        "translate": shown.place.translate,
+        "units": shown.place.units,
+    }
+    return np.clip(shown.values, low * INSIDE, high * INSIDE), options, "image"
+
+
+def saliency_layer(viewer: ViewerModel) -> Layer | None:
+    """The layer of the saliency map; None where there is none."""
+    return next((x for x in viewer.layers if SALIENCY_KEY in x.metadata), None)
+
+
+def show_saliency(viewer: ViewerModel, shown: Shown | None) -> None:
+    """Show a map, in the layer of the last one; None hides it: napari removes layers slowly."""
+    layer = saliency_layer(viewer)
+    if shown is None:
+        if layer is not None:
+            layer.visible = False
+        return
+    data = saliency_layer_data(shown)
+    if layer is None:
+        selection = set(viewer.layers.selection)
+        layer = make_layer(data)
+        viewer.layers.append(layer)
+        settle_layer(layer)
+        viewer.layers.selection.clear()
+        viewer.layers.selection.update(selection)
+    elif layer.metadata[SALIENCY_KEY] is not shown:
+        array, options, _ = data
+        layer.data, layer.metadata = array, options["metadata"]
+        layer.colormap, layer.contrast_limits = options["colormap"], options["contrast_limits"]
+        layer.units = options["units"]
+        layer.scale, layer.translate = options["scale"], options["translate"]
+        layer.name = options["name"]
+    layer.visible = True
+
+
+def remove_saliency(viewer: ViewerModel) -> None:
+    """Take the layer away, if there is one."""
+    layer = saliency_layer(viewer)
+    if layer is not None:
+        viewer.layers.remove(layer)
