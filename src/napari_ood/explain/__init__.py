@@ -12,6 +12,12 @@ from napari_ood._lazy import lazy_names
 if TYPE_CHECKING:
     from napari_ood.explain.explainer import Explainer, Saliency
     from napari_ood.explain.methods import METHODS, Method
+    from napari_ood.explain.sanity import (
+        Curves,
+        Sanity,
+        perturbation_curves,
+        randomisation_check,
+    )
     from napari_ood.explain.target import Target
 
 _HOME = {
@@ -20,14 +26,22 @@ _HOME = {
     "Explainer": "explainer",
     "Saliency": "explainer",
     "Target": "target",
+    "Curves": "sanity",
+    "Sanity": "sanity",
+    "perturbation_curves": "sanity",
+    "randomisation_check": "sanity",
 }
 
 __all__ = [
     "METHODS",
+    "Curves",
     "Explainer",
     "Method",
     "Saliency",
+    "Sanity",
     "Target",
+    "perturbation_curves",
+    "randomisation_check",
 ]
 
 __getattr__ = lazy_names(__name__, _HOME)

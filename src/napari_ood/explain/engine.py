@@ -13,14 +13,23 @@ from torch import Tensor
 
 from napari_ood.errors import ExplainError
 from napari_ood.explain import cams, gradients
+from napari_ood.explain.baseline import baseline_of
+from napari_ood.explain.guided import guided_backprop, guided_gradient
 from napari_ood.explain.layers import Layers, find_layers
 from napari_ood.explain.objective import Objective, Readout, entropy, mean_probability
+from napari_ood.explain.occlusion import occlusion
+from napari_ood.explain.perturbation import perturbation
 from napari_ood.explain.progress import Steps
+from napari_ood.explain.randomise import randomised_copy
+from napari_ood.explain.rise import rise
 from napari_ood.explain.score_gradient import DifferentiableScore, apply_score
 from napari_ood.explain.target import Target
 from napari_ood.models.bundle import Bundle
 from napari_ood.models.device import resolve_device
 from napari_ood.models.network import PENULTIMATE, MultiHeadNet
+
+BLURRED_AT_ONCE = 64
+"""Tiles."""
 
 Maker = Callable[..., Tensor]
 """(objective, rgb [B, 3, t, t] in 0…1, **options) → maps [B, t, t]."""
@@ -33,13 +42,24 @@ def _cam(combine: Callable[..., Tensor]) -> Maker:
     return make
 
 
+def _guided_grad_cam(objective: Objective, rgb: Tensor, *, layer: str) -> Tensor:
+    cam = cams.class_activation_map(objective, rgb, cams.grad_cam, layer)
+    objective.steps.expect(2)
+    return gradients.strongest(guided_gradient(objective, rgb)) * cam
+
+
 MAKERS: dict[str, Maker] = {
     "gradient": gradients.gradient,
     "smoothgrad": gradients.smoothgrad,
     "integrated_gradients": gradients.integrated_gradients,
+    "guided_backprop": guided_backprop,
     "grad_cam": _cam(cams.grad_cam),
     "grad_cam_pp": _cam(cams.grad_cam_pp),
     "layer_cam": _cam(cams.layer_cam),
+    "guided_grad_cam": _guided_grad_cam,
+    "occlusion": occlusion,
+    "rise": rise,
+    "perturbation": perturbation,
 }
 
 
@@ -106,7 +126,8 @@ class Engine:
         unknown = given.keys() - set(list(inspect.signature(make).parameters)[2:])
         if unknown:
             raise ExplainError(f"{method} has no option {sorted(unknown)[0]!r}")
-        objective = self.objective(target, steps)
+        # Its constants were chosen for probabilities; logits have no end.
+        objective = self.objective(target, steps, share=method == "perturbation")
         pieces = list(self._batches(tiles, objective.batch))
         out = np.empty(tiles.shape[:3], np.float32)
         for i, (rows, rgb) in enumerate(pieces):
@@ -124,11 +145,36 @@ class Engine:
                 out[rows] = objective(rgb).float().cpu().numpy()
         return out
 
+    def without_content(self, tiles: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
+        """Baselines ``[B, t, t, 3]`` uint8 of tiles."""
+        out = np.empty_like(tiles)
+        for rows, rgb in self._batches(tiles, BLURRED_AT_ONCE):
+            x = baseline_of(rgb, kind).mul(255).round().clamp(0, 255).byte()
+            out[rows] = x.permute(0, 2, 3, 1).cpu().numpy()
+        return out
+
     def objective(self, target: Target, steps: Steps, share: bool = False) -> Objective:
         """The target as a function of colours ``[N, 3, t, t]`` in 0…1."""
         readout = self._readout(target, share)
         features = target.kind == "score" and target.score_spec(self.bundle.card).needs_features
-        return Objective(self.net, self._mean, self._std, readout, features, steps)
+        low, high = self._range(target) if share else (0.0, 1.0)
+        return Objective(self.net, self._mean, self._std, readout, features, steps, low, high)
+
+    def _range(self, target: Target) -> tuple[float, float]:
+        """What counts as none of the target and as much of it."""
+        if target.kind == "uncertainty":
+            return 0.0, float(np.log(self.bundle.card.n_classes))
+        if target.kind != "score":
+            return 0.0, 1.0
+        name = str(target.score_spec(self.bundle.card))
+        reference = self.bundle.require_reference().with_temperature(self.temperature)
+        middle, high = reference.quantile(name, 0.5), reference.quantile(name, 0.95)
+        return middle, high if high > middle else middle + max(abs(middle), 1.0) * 1e-3
+
+    def randomised(self, seed: int) -> Engine:
+        """The same with weights that mean nothing."""
+        net = randomised_copy(self.net, seed)
+        return Engine(self.bundle, net, self.temperature)
 
     def _readout(self, target: Target, share: bool) -> Readout:
         temperature = self.temperature

@@ -141,6 +141,16 @@ class Explainer:
         with self._lock:
             return self._engine().values(x, target, share)
 
+    def without_content(self, tiles: ArrayLike, kind: str = "blur") -> NDArray[np.uint8]:
+        """Tiles ``[B, t, t, 3]`` uint8 blurred so that their structure is gone.
+
+        What methods that take evidence away put in its place; other kinds: ``mean``, ``black``,
+        ``white``.
+        """
+        x = check_tiles(tiles, self.bundle)
+        with self._lock:
+            return self._engine().without_content(x, kind)
+
     def layers(self) -> tuple[str, ...]:
         """Layers with maps, finest first: for each size of map the last of its layers."""
         with self._lock:

@@ -24,6 +24,7 @@ class Objective:
     ----------
     net : MultiHeadNet
     steps : polled and told before each forward batch
+    low, high : what counts as none of it and as much of it, for :meth:`share`
     batch : tiles that one forward batch holds
     """
 
@@ -35,8 +36,10 @@ class Objective:
         readout: Readout,
         needs_features: bool,
         steps: Steps,
+        low: float = 0.0,
+        high: float = 1.0,
     ) -> None:
-        self.net, self.steps = net, steps
+        self.net, self.steps, self.low, self.high = net, steps, low, high
         self._mean, self._std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
         self._readout, self._needs_features = readout, needs_features
         self.batch = max(1, PIXELS_PER_BATCH // net.input_size**2)
@@ -49,10 +52,9 @@ class Objective:
             return self._readout(*self.net(x))
         return self._readout(self.net.logits(x), None)
 
-    def values(self, rgb: Tensor) -> Tensor:
-        """The numbers of any count of tiles, batch by batch, without gradients."""
-        with torch.no_grad():
-            return torch.cat([self(piece) for piece in rgb.split(self.batch)])
+    def share(self, value: Tensor, start: Tensor) -> Tensor:
+        """Values ``[N]`` in about 0…1: 0 is ``low``, 1 is ``high`` or, if larger, the start."""
+        return (value - self.low) / (start - self.low).clamp_min(self.high - self.low)
 
 
 def mean_probability(logits: Tensor, temperature: float) -> Tensor:

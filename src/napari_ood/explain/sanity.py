@@ -1,0 +1,182 @@
+"""Is a map worth believing? Randomised weights, and deletion and insertion of what it marks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_ood.errors import ExplainCancelled, ExplainError
+from napari_ood.explain.explainer import Explainer, Saliency, check_tiles
+from napari_ood.explain.target import Target
+
+Floats = NDArray[np.float32]
+
+N_STEPS = 32
+"""Of a deletion or insertion curve."""
+
+INSENSITIVE = 0.5
+"""Correlation with the map of random weights from which on a map is called insensitive."""
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """A map by the model beside the map by the same network with randomised weights.
+
+    Attributes
+    ----------
+    original, randomised : Saliency
+    correlation : Spearman's ρ of the two maps' magnitudes, mean over tiles: near 0 means that the
+        map is about what the model learned, near 1 that it is about edges in the picture; NaN where
+        a map is constant
+    correlations : [B], of each tile
+    """
+
+    original: Saliency
+    randomised: Saliency
+    correlation: float
+    correlations: Floats
+
+    @property
+    def words(self) -> str:
+        """What the correlation means, in a sentence."""
+        if np.isnan(self.correlation):
+            return "A map is the same everywhere: nothing to compare."
+        rho = f"Rank correlation with the map of randomised weights: {self.correlation:.2f}."
+        if self.correlation >= INSENSITIVE:
+            return f"{rho} The map hardly depends on what the model learned."
+        return f"{rho} The map depends on what the model learned."
+
+
+def randomisation_check(
+    explainer: Explainer,
+    tiles: ArrayLike,
+    method: str,
+    target: Target,
+    *,
+    seed: int = 0,
+    layer: str | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+    **options: object,
+) -> Sanity:
+    """Make maps with the model's weights and with randomised ones (all layers at once).
+
+    Adebayo et al., *Sanity checks for saliency maps*, NeurIPS 2018.
+
+    Parameters
+    ----------
+    explainer : Explainer
+    tiles, method, target, layer, on_progress, cancel, options : as ``Explainer.explain`` takes them
+    seed : of the randomisation
+
+    Raises
+    ------
+    ExplainError, ExplainCancelled, BundleError
+        As ``Explainer.explain``.
+    """
+    maps = []
+    for i, who in enumerate((lambda: explainer, lambda: explainer.randomised(seed))):
+        if cancel is not None and cancel():
+            raise ExplainCancelled("the check was cancelled")
+
+        def halved(share: float, done: int = i) -> None:
+            if on_progress is not None:
+                on_progress((done + share) / 2)
+
+        maps.append(
+            who().explain(
+                tiles, method, target, layer=layer, on_progress=halved, cancel=cancel, **options
+            )
+        )
+    pairs = zip(maps[0].values, maps[1].values, strict=True)
+    found = np.array([rank_correlation(np.abs(a), np.abs(b)) for a, b in pairs], np.float32)
+    known = found[np.isfinite(found)]
+    mean = float(known.mean()) if len(known) else float("nan")
+    return Sanity(maps[0], maps[1], mean, found)
+
+
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
+    """Spearman's ρ of two maps of one shape; NaN where one is constant or not finite."""
+    from scipy.stats import rankdata
+
+    x, y = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    if not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What the target is worth as the tile's pixels go, or come, most salient first.
+
+    Attributes
+    ----------
+    fractions : [n] float32, share of pixels that went or came, 0 to 1
+    deletion, insertion : [n] float32, in ``unit``
+    deletion_auc, insertion_auc : means of the curves: a faithful map has a low and a high one
+    unit : ``probability`` for classes and heads, else the target's
+    """
+
+    fractions: Floats
+    deletion: Floats
+    insertion: Floats
+    deletion_auc: float
+    insertion_auc: float
+    unit: str
+
+
+def perturbation_curves(
+    explainer: Explainer,
+    tile: ArrayLike,
+    saliency: Saliency | ArrayLike,
+    target: Target,
+    n_steps: int = N_STEPS,
+    *,
+    cancel: Callable[[], bool] | None = None,
+) -> Curves:
+    """Blur pixels of a tile, most salient first, and reveal them in a blurred tile.
+
+    Petsiuk et al., *RISE*, BMVC 2018, with the tile's blurred version as what is without content.
+
+    Parameters
+    ----------
+    explainer : Explainer
+    tile : [t, t, 3] or [1, t, t, 3] uint8
+    saliency : its map: a Saliency of one tile, or [t, t] float
+    target : what is measured
+    n_steps : equal steps from none to all pixels
+    cancel : polled before each of the two curves
+    """
+    x = np.asarray(tile)
+    x = check_tiles(x if x.ndim == 4 else x[None], explainer.bundle)
+    values = saliency.values if isinstance(saliency, Saliency) else np.asarray(saliency, np.float32)
+    values = values[0] if values.ndim == 3 and len(values) == 1 else values
+    if len(x) != 1 or values.shape != x.shape[1:3] or n_steps < 1:
+        raise ExplainError("curves need one tile, its own map, and at least 1 step")
+    if not np.isfinite(values).all():
+        raise ExplainError("the map has no finite values: nothing to delete by")
+    fractions = np.linspace(0, 1, n_steps + 1, dtype=np.float32)
+    gone = rank_from_top(values)[None] < (fractions * values.size).round()[:, None, None]
+    blurred = explainer.without_content(x)
+    curves = []
+    for mask in (gone, ~gone):
+        if cancel is not None and cancel():
+            raise ExplainCancelled("the curves were cancelled")
+        mixed = np.where(mask[..., None], blurred, x)
+        curves.append(explainer.values(mixed, target, share=True))
+    deletion, insertion = curves
+    areas = (float(np.trapezoid(curve, fractions)) for curve in curves)
+    unit = "probability" if target.kind in ("class", "head") else target.unit
+    return Curves(fractions, deletion, insertion, *areas, unit)
+
+
+def rank_from_top(values: Floats) -> NDArray[np.intp]:
+    """Rank of each pixel, 0 the largest. Equal pixels in random order: rows are no evidence."""
+    flat = values.ravel()
+    order = np.lexsort((np.random.default_rng(0).random(flat.size), -flat))
+    ranks = np.empty(flat.size, np.intp)
+    ranks[order] = np.arange(flat.size)
+    return ranks.reshape(values.shape)
