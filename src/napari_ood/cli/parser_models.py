@@ -69,6 +69,13 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         help="start from a bundle, from published weights (timm; downloads them), or from a "
         "trunk's .safetensors; default: random weights",
     )
+    group.add_argument(
+        "--thumbnails",
+        action="store_true",
+        help="keep small pictures of training tiles in the bundle (5 MB at most), to show what a "
+        "tile resembles; only where the data's licence, and the patients' consent, let you pass "
+        "them on with the bundle",
+    )
 
 
 def _add_tiles(group: argparse._ArgumentGroup) -> None:

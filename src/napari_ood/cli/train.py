@@ -37,6 +37,7 @@ def train(args: Namespace) -> int:
         held_out=args.held_out,
         init=args.init,
         name=args.name,
+        thumbnails=args.thumbnails,
     )
     if args.json not in (None, STDOUT) and not args.json.absolute().parent.is_dir():
         raise TrainingError(f"--json {args.json}: its folder does not exist")

@@ -30,6 +30,7 @@ from napari_ood.scores import (
     score_bounds,
 )
 from napari_ood.slides.appearance import STATISTICS
+from napari_ood.slides.spectrum import N_BANDS
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")
@@ -46,6 +47,7 @@ TENSORS = (
 NUISANCE = "nuisance.features"
 _STATISTIC_TENSORS = tuple(f"train.statistics.{name}" for name in STATISTICS)
 """One tensor per statistic: the file says what is what."""
+SPECTRUM = "train.spectrum"
 LOW_QUANTILE, HIGH_QUANTILE = 0.05, 0.95
 
 
@@ -70,6 +72,8 @@ class Reference:
         they are; ``invariant`` and ``invariant_knn`` need them.
     statistics : [N, S] float, optional
         How the training tiles look: ``napari_ood.slides.appearance.tile_statistics``.
+    spectrum : [N, B] float, optional
+        How coarse their grain is: ``napari_ood.slides.spectrum.tile_spectrum``.
 
     Raises
     ------
@@ -91,6 +95,7 @@ class Reference:
         temperature: float = 1.0,
         nuisance_features: ArrayLike | None = None,
         statistics: ArrayLike | None = None,
+        spectrum: ArrayLike | None = None,
     ) -> None:
         self.train_features = np.asarray(train_features, np.float32)
         self.train_labels = np.asarray(train_labels, np.int64)
@@ -103,6 +108,7 @@ class Reference:
             None if nuisance_features is None else np.asarray(nuisance_features, np.float32)
         )
         self.statistics = None if statistics is None else np.asarray(statistics, np.float32)
+        self.spectrum = None if spectrum is None else np.asarray(spectrum, np.float32)
         self.blocks = tuple(blocks)
         self.temperature = float(temperature)
         self._fits: dict[str, Detector] = {}
@@ -259,6 +265,8 @@ class Reference:
             stored[NUISANCE] = _half(self.nuisance_features)
         if self.statistics is not None:
             stored |= dict(zip(_STATISTIC_TENSORS, self.statistics.T, strict=True))
+        if self.spectrum is not None:
+            stored[SPECTRUM] = _half(self.spectrum)
         # safetensors writes the buffer as it lies in memory and ignores strides.
         return {name: np.ascontiguousarray(array) for name, array in stored.items()}
 
@@ -282,6 +290,7 @@ class Reference:
             temperature=temperature,
             nuisance_features=tensors.get(NUISANCE),
             statistics=np.stack(columns, axis=1) if whole else None,
+            spectrum=tensors.get(SPECTRUM),
             **named,
         )
 
@@ -353,6 +362,8 @@ class Reference:
             expected[NUISANCE] = (self.nuisance_features.shape, (n, d))
         if self.statistics is not None:
             expected["train.statistics"] = (self.statistics.shape, (n, len(STATISTICS)))
+        if self.spectrum is not None:
+            expected[SPECTRUM] = (self.spectrum.shape, (n, N_BANDS))
         for name, (found, wanted) in expected.items():
             if found != wanted:
                 raise BundleError(f"reference {name!r} has shape {found}, expected {wanted}")
@@ -360,9 +371,8 @@ class Reference:
             raise BundleError("a reference needs training and validation tiles")
         arrays = [self.train_features, self.validation_features, self.validation_logits]
         arrays += [self.head_weight, self.head_bias]
-        for array in arrays + [
-            a for a in (self.nuisance_features, self.statistics) if a is not None
-        ]:
+        optional = (self.nuisance_features, self.statistics, self.spectrum)
+        for array in arrays + [a for a in optional if a is not None]:
             if not np.isfinite(array).all():
                 raise BundleError("the reference holds values that are not finite")
         if min(self.train_labels.min(), self.validation_labels.min()) < 0:

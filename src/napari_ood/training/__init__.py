@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         read_dataset,
         split_dataset,
     )
-    from napari_ood.training.fit import fit_reference, round_to_half
+    from napari_ood.training.fit import fit_reference, reference_rows, round_to_half
     from napari_ood.training.loop import Trained, run_network, train
     from napari_ood.training.lr_range import LrRange
     from napari_ood.training.schedule import sgdr_cycles
@@ -32,6 +32,7 @@ _HOME = {
     "EpochRecord": "config",
     "TrainConfig": "config",
     "fit_reference": "fit",
+    "reference_rows": "fit",
     "round_to_half": "fit",
     "Trained": "loop",
     "run_network": "loop",
@@ -54,6 +55,7 @@ __all__ = [
     "fit_reference",
     "head_usage",
     "read_dataset",
+    "reference_rows",
     "round_to_half",
     "run_network",
     "sgdr_cycles",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from napari_ood.models import MultiHeadNet, Reference
 from napari_ood.slides.appearance import tile_statistics
+from napari_ood.slides.spectrum import tile_spectrum
 from napari_ood.training.loop import Labels, Tiles, run_network
 from napari_ood.training.nuisance import changed_tiles
 
@@ -63,7 +64,7 @@ def fit_reference(
     reference was fitted to, pass a network that went through ``round_to_half``.
     """
     rng = np.random.default_rng(seed)
-    kept = balanced_sample(train_labels, n_train, rng)
+    kept = balanced_sample(train_labels, n_train, rng)  # first, as reference_rows draws them
     held = np.sort(rng.permutation(len(val_labels))[:n_validation])
     _, features = run_network(net, mean, std, train_images[kept], device)
     nuisance = None
@@ -84,7 +85,15 @@ def fit_reference(
         temperature=temperature,
         nuisance_features=nuisance,
         statistics=tile_statistics(train_images[kept]),
+        spectrum=tile_spectrum(train_images[kept]),
     )
+
+
+def reference_rows(
+    train_labels: Labels, n_train: int = TRAIN_TILES, seed: int = 0
+) -> NDArray[np.int64]:
+    """Which training tiles the rows of a reference are of, as `fit_reference` draws them."""
+    return balanced_sample(train_labels, n_train, np.random.default_rng(seed))
 
 
 def balanced_sample(labels: Labels, n: int, rng: np.random.Generator) -> NDArray[np.int64]:

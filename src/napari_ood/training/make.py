@@ -12,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import TrainingCancelled, TrainingError
+from napari_ood.explain.thumbnails import pack_tiles
 from napari_ood.models import (
     BlockSpec,
     Bundle,
     Card,
     MultiHeadNet,
     Reference,
+    add_to_bundle,
     load_bundle,
     resolve_device,
     save_bundle,
 )
+from napari_ood.models.card import EXTRAS, TILES
 from napari_ood.training.checkpoint import checkpoint_file
 from napari_ood.training.config import BlockSpecs, TrainConfig
 from napari_ood.training.cutting import Change
@@ -31,7 +34,7 @@ from napari_ood.training.dataset import (
     read_dataset,
     split_dataset,
 )
-from napari_ood.training.fit import fit_reference, round_to_half
+from napari_ood.training.fit import fit_reference, reference_rows, round_to_half
 from napari_ood.training.initial import Initial, initial_network
 from napari_ood.training.layers import default_blocks
 from napari_ood.training.loop import OnProgress, Trained, run_network, train
@@ -149,7 +152,8 @@ def refit_bundle(
 ) -> Bundle:
     """Fit the reference of a trained bundle anew, with the request's feature blocks.
 
-    The weights stay. The request must be that of the training, or held-out tiles are others.
+    The weights stay, and extras that belong to them (heatmap, locations). The request must be that
+    of the training, or held-out tiles are others.
 
     Raises
     ------
@@ -161,7 +165,27 @@ def refit_bundle(
     card, config = bundle.card, request.config
     net = bundle.trained_network([BlockSpec(*block) for block in config.blocks])
     reference = _fit(net, card, tiles, config)
-    return save_bundle(bundle.path, net, card, reference)
+    # They belong to the weights; thumbnails belong to the reference, and are asked for.
+    extras = {name: bundle.arrays(name) or {} for name in EXTRAS if name in card.files}
+    extras.pop(TILES, None)
+    fitted = add_to_bundle(save_bundle(bundle.path, net, card, reference), extras)
+    return with_thumbnails(fitted, tiles.train_images, tiles.train.labels, request)
+
+
+def with_thumbnails(
+    bundle: Bundle, images: NDArray[np.uint8], labels: NDArray[np.int64], request: Request
+) -> Bundle:
+    """Add thumbnails of the reference's tiles, if the request asks for them; in place.
+
+    Parameters
+    ----------
+    images : [N, t, t, 3] uint8, the training tiles
+    labels : [N] int, of the same
+    """
+    if not request.thumbnails:
+        return bundle
+    kept = images[reference_rows(labels, seed=request.config.seed)]
+    return add_to_bundle(bundle, {TILES: pack_tiles(kept)})
 
 
 def default_scores(blocks: BlockSpecs, augment: str = "he") -> dict[str, str]:
@@ -293,6 +317,7 @@ def _save(
     }
     card = dataclasses.replace(_card(request, name, trained, summary), field=tiles.field)
     bundle = save_bundle(request.out, net, card, reference)
+    bundle = with_thumbnails(bundle, tiles.train_images, tiles.train.labels, request)
     drawn = "valid" not in tiles.held.splits
     summary = {
         "bundle": str(bundle.path),

@@ -31,6 +31,8 @@ class Request:
     held_out : share held out where the data has no splits
     init : as ``initial_network`` takes it; None: start at random
     name : of the bundle; from ``out`` if None
+    thumbnails : whether the bundle holds small pictures of the reference's training tiles, to show
+        what a tile resembles; only where the data's licence allows passing them on
     """
 
     data: Path
@@ -41,6 +43,7 @@ class Request:
     held_out: float = 0.1
     init: str | None = None
     name: str | None = None
+    thumbnails: bool = False
 
     @property
     def report(self) -> Path:
