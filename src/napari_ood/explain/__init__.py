@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 from napari_ood._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from napari_ood.explain.causes import Cause, Evidence, Standing, cause_at, probable_cause
     from napari_ood.explain.explainer import Explainer, Saliency
+    from napari_ood.explain.heads import HeadsAtTile, look_at_heads
     from napari_ood.explain.methods import METHODS, Method
+    from napari_ood.explain.prototypes import Prototype, nearest_tiles, prototypes_of
     from napari_ood.explain.sanity import (
         Curves,
         Sanity,
@@ -19,8 +22,21 @@ if TYPE_CHECKING:
         randomisation_check,
     )
     from napari_ood.explain.target import Target
+    from napari_ood.explain.thumbnails import ReferenceTiles, pack_tiles
 
 _HOME = {
+    "Cause": "causes",
+    "Evidence": "causes",
+    "Standing": "causes",
+    "cause_at": "causes",
+    "probable_cause": "causes",
+    "HeadsAtTile": "heads",
+    "look_at_heads": "heads",
+    "Prototype": "prototypes",
+    "nearest_tiles": "prototypes",
+    "prototypes_of": "prototypes",
+    "ReferenceTiles": "thumbnails",
+    "pack_tiles": "thumbnails",
     "METHODS": "methods",
     "Method": "methods",
     "Explainer": "explainer",
@@ -34,13 +50,25 @@ _HOME = {
 
 __all__ = [
     "METHODS",
+    "Cause",
     "Curves",
+    "Evidence",
     "Explainer",
+    "HeadsAtTile",
     "Method",
+    "Prototype",
+    "ReferenceTiles",
     "Saliency",
     "Sanity",
+    "Standing",
     "Target",
+    "cause_at",
+    "look_at_heads",
+    "nearest_tiles",
+    "pack_tiles",
     "perturbation_curves",
+    "probable_cause",
+    "prototypes_of",
     "randomisation_check",
 ]
 
