@@ -85,5 +85,5 @@ class CurvesPlot(QWidget):
             painter.drawText(box, right | Qt.AlignmentFlag.AlignVCenter, f"{value:.2g}")
         below = QRectF(plot.left(), plot.bottom() + 2, plot.width(), line)
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "0 %")
-        painter.drawText(below, centre, "of the pixels, most salient first")
+        painter.drawText(below, centre, "pixels, most salient first")
         painter.drawText(below, right, "100 %")

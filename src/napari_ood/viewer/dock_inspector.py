@@ -52,7 +52,7 @@ DRAW_FIRST = (
 )
 TABS = (
     (Tab.HEADS, "Heads"),
-    (Tab.PROTOTYPES, "Prototypes"),
+    (Tab.PROTOTYPES, "Similar"),
     (Tab.CAUSE, "Cause"),
     (Tab.SALIENCY, "Saliency"),
 )

@@ -64,7 +64,10 @@ class PrototypesSection(QWidget):
         if found is None or not tiles:
             return
         self.words.setText(nearest_in_words(tiles))
-        self.space.setText(f"Distances in {found.space}.")
+        self.space.setText(
+            f"Below each: its distance in {found.space}; and the share of in-distribution tiles "
+            "whose nearest neighbour is closer than that."
+        )
         self.pictures[0].show_pixels(tile, "no pixels")
         self._labels[0].setText("<b>this tile</b>")
         for prototype, picture, label in zip(

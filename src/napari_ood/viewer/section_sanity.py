@@ -37,9 +37,9 @@ class SanitySection(Section):
 
     def __init__(self) -> None:
         super().__init__("Is this map to be trusted?")
-        self.randomise = QPushButton("Randomise the weights")
+        self.randomise = QPushButton("Randomise weights")
         self.randomise.setToolTip("Does the map depend on what the model has learnt at all?")
-        self.curves = QPushButton("Deletion / insertion")
+        self.curves = QPushButton("Delete / insert")
         self.curves.setToolTip("Does the target change when the pixels it points at are blurred?")
         self.cancel = QPushButton("Cancel")
         self.bar, self.message = QProgressBar(), text_label()

@@ -49,7 +49,7 @@ def verdict_on(readout: Readout, limits: Mapping[Overlay, float]) -> Verdict:
     foreign = [o for o in (Overlay.APPEARANCE, Overlay.TISSUE) if known.get(o)]
     if known.get(Overlay.OOD) or foreign:
         what = " and ".join(o.value for o in foreign)
-        return Verdict(Light.RED, f"Do not trust it: the {what or 'tile'} is foreign to the model.")
+        return Verdict(Light.RED, f"Do not trust it: {what + ' ' if what else ''}foreign to the model.")
     if known.get(Overlay.UNCERTAINTY):
         return Verdict(Light.YELLOW, "Take care: the model is unsure here.")
     if Overlay.OOD in known:
@@ -74,9 +74,9 @@ class TileSection(QWidget):
         super().__init__()
         self.picture = Picture(PICTURE_PX)
         self.light, self.verdict = LightIcon(), text_label(bold=True)
-        self.prediction, self.place = text_label(), text_label(muted=True)
+        self.prediction, self.cause, self.place = text_label(), text_label(), text_label(muted=True)
         self.note = text_label()
-        self.most_foreign = QPushButton("Most foreign tile")
+        self.most_foreign = QPushButton("Most foreign")
         self.most_foreign.setToolTip("Choose the tile with the highest OOD score and go there")
         self.fly = QPushButton("Go there")
         self.fly.setToolTip("Move the camera to the chosen tile")
@@ -91,7 +91,7 @@ class TileSection(QWidget):
         self._rows = QGridLayout()
         self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.setHorizontalSpacing(8)
-        self._rows.setVerticalSpacing(1)
+        self._rows.setVerticalSpacing(0)
         self._rows.setColumnStretch(0, 1)
         self._labels: list[QLabel] = []
         self._lay_out()
@@ -100,7 +100,7 @@ class TileSection(QWidget):
         says = QVBoxLayout()
         says.setSpacing(4)
         says.addWidget(self.prediction)
-        says.addLayout(self._rows)
+        says.addWidget(self.cause)
         says.addWidget(self.place)
         says.addStretch(1)
         top = QHBoxLayout()
@@ -114,12 +114,14 @@ class TileSection(QWidget):
         buttons = QHBoxLayout()
         buttons.setSpacing(4)
         for button in (self.most_foreign, self.box, self.fly):
-            buttons.addWidget(button, 1)
+            buttons.addWidget(button)
+        buttons.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
         layout.addLayout(trust)
         layout.addLayout(top)
+        layout.addLayout(self._rows)
         layout.addWidget(self.note)
         layout.addLayout(buttons)
 
@@ -129,7 +131,9 @@ class TileSection(QWidget):
         """Show the chosen tile; ``limits`` are the thresholds that hold now."""
         maps = state.maps
         chosen = maps is not None and state.cell is not None and readout is not None
-        for widget in (self.picture, self.light, self.verdict, self.prediction, self.place):
+        for widget in (
+            self.picture, self.light, self.verdict, self.prediction, self.cause, self.place,
+        ):  # fmt: skip
             widget.setVisible(chosen)
         self.fly.setVisible(chosen)
         for button in (self.most_foreign, self.box):
@@ -148,6 +152,10 @@ class TileSection(QWidget):
             f"{100 * readout.probability:.0f} %"
         )
         self.place.setText(_place(state))
+        cause = state.look.cause.value if state.look is not None else None
+        named = cause is not None and verdict.light is Light.RED
+        self.cause.setText(f"Looks like: {cause.name}" if cause is not None and named else "")
+        self.cause.setVisible(bool(self.cause.text()))
         pixels = state.look.pixels if state.look is not None else None
         word = "reading…" if pixels is None or not pixels.words else "no pixels"
         self.picture.show_pixels(pixels.value if pixels is not None else None, word)
