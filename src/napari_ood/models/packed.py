@@ -39,7 +39,7 @@ def unpack_config(arrays: Arrays, source: str, version: int) -> dict[str, Any]:
         config = json.loads(np.asarray(arrays[CONFIG_ARRAY], np.uint8).tobytes().decode())
         found = config["version"]
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{source} says not what it holds ({error}): make it anew") from error
+        raise BundleError(f"{source} does not say what it holds ({error}): make it anew") from error
     if found != version:
         raise BundleError(
             f"{source} is of version {found!r}, this napari-ood reads {version}: update it, or "

@@ -14,8 +14,8 @@ from napari_ood.errors import BundleError
 from napari_ood.models.prepared import InferenceNet
 from napari_ood.models.trunks import positions_last
 
-MAX_EXTRA_TOKENS = 8
-"""Class, distillation and register tokens."""
+MAX_EXTRA_TOKENS = 5
+"""A class token and four registers."""
 
 
 class Seen(NamedTuple):

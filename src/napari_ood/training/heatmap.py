@@ -282,7 +282,7 @@ def _learn(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-            total, n = total + float(loss) * len(index), n + len(index)
+            total, n = total + loss.item() * len(index), n + len(index)
             tell(HeatmapProgress("decoder", step, n_batches, epoch, config.epochs, total / n))
         held_out = _loss(decoder, check, config)
         if not math.isfinite(held_out):
@@ -305,7 +305,7 @@ def _loss(decoder: HeatmapDecoder, check: _Set, config: HeatmapConfig) -> float:
         for index in torch.split(torch.arange(len(check.seen)), config.batch_size):
             maps, predicted, targets, weights = check.rows(index, device)
             loss = weighted_error(decoder(maps, predicted), targets, config.weight_by, weights)
-            total += float(loss) * len(index)
+            total += loss.item() * len(index)
     return total / len(check.seen)
 
 
