@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,7 @@ from napari_ood.slides.resample import SlideView
 from napari_ood.slides.tissue import tissue_mask
 
 if TYPE_CHECKING:
-    from napari_ood.explain.explainer import Explainer
-    from napari_ood.explain.target import Target
+    from napari_ood.explain.tile_mapper import TileMapper
     from napari_ood.models import Bundle
     from napari_ood.slides import Slide
 
@@ -27,50 +27,16 @@ CELL_PX = 4
 """Model pixels along a cell of the mosaic. Maps of a network's layers are coarser than this."""
 OVERLAP = 2
 """Tiles lie a half of their side apart, so that four of them see each cell away from the border."""
-PATCH_TILES = 6
-"""Tiles along the square that is read at once; more would let the view wait for longer."""
+PATCH_TILES = (2, 8)
+"""Tiles along the square that is read and mapped at once, least and most."""
+PATCH_S = 1.0
+"""How long a patch may take: for so long a stop, or a view that has moved on, has to wait."""
 COARSEST_PX = 512
 """Sides of the last level of the pyramid, at most."""
 MOST_CELLS = 64_000_000
 """Larger mosaics would take more than a gigabyte."""
-
-
-class TileMapper(Protocol):
-    """A map of each tile at the tile's resolution, on one scale for all tiles."""
-
-    name: str
-    title: str
-    unit: str
-    signed: bool
-    limit: float
-
-    def __call__(self, tiles: NDArray[np.uint8]) -> Floats:
-        """Map tiles ``[B, t, t, 3]`` uint8 to ``[B, t, t]`` float32."""
-
-
-class SaliencyMapper:
-    """One saliency method for one target, as a map of tiles.
-
-    Parameters
-    ----------
-    explainer : Explainer
-    method : of ``METHODS``
-    target : Target
-    limit : where the display's scale ends, as ``Explainer.scale`` gives it
-    """
-
-    def __init__(self, explainer: Explainer, method: str, target: Target, limit: float) -> None:
-        from napari_ood.explain.methods import METHODS
-
-        self._explainer, self._target, self.limit = explainer, target, limit
-        self.name, self.signed = method, METHODS[method].signed
-        self.title, self.unit = METHODS[method].title, ""
-
-    def __call__(self, tiles: NDArray[np.uint8]) -> Floats:
-        """Map tiles ``[B, t, t, 3]`` uint8 to ``[B, t, t]`` float32."""
-        saliency = self._explainer.explain(tiles, self.name, self._target)
-        self.unit = saliency.unit
-        return np.asarray(saliency.values, np.float32)
+SCALE_TILES = 16
+"""Tiles of a slide that the end of its colour scale is taken from."""
 
 
 class Patch(NamedTuple):
@@ -141,6 +107,7 @@ class Mosaic:
         self.levels = tuple(np.full(s, np.nan, np.float32) for s in _pyramid(shape))
         self._inside = self._cells_of(asked.region)
         self._lock = threading.Lock()
+        self._patch = PATCH_TILES[0]
 
     @property
     def complete(self) -> bool:
@@ -163,8 +130,16 @@ class Mosaic:
         """
         with self._lock:  # two threads would add the same tiles twice
             while not cancel() and (patch := self._next(view())) is not None:
+                began, before = time.perf_counter(), self.n_done
                 self._add(patch)
+                self._pace_patches(self.n_done - before, time.perf_counter() - began)
                 on_change()
+
+    def _pace_patches(self, n: int, seconds: float) -> None:
+        """Make patches as large as can be done in time, at most twice as large as the last."""
+        side = int((n / max(seconds, 1e-9) * PATCH_S) ** 0.5)
+        least, most = PATCH_TILES
+        self._patch = min(max(side, least), most, 2 * self._patch)
 
     def _next(self, view: Region | None) -> Patch | None:
         """The patch with most to do in view, from its middle outwards; then the others."""
@@ -177,9 +152,9 @@ class Mosaic:
             middle = np.array(view[:2]) + np.array(view[2:]) / 2
             off = boxes[:, :2] + boxes[:, 2:] / 2 - middle
             first = int(np.abs(off / np.maximum(view[2:], 1)).max(axis=1).argmin())
-        row, col = (int(i[first]) // PATCH_TILES * PATCH_TILES for i in (rows, cols))
-        height = min(PATCH_TILES, self._grid.rows - row)
-        return Patch(row, col, height, min(PATCH_TILES, self._grid.cols - col))
+        n = self._patch
+        row, col = (int(i[first]) // n * n for i in (rows, cols))
+        return Patch(row, col, min(n, self._grid.rows - row), min(n, self._grid.cols - col))
 
     def _add(self, patch: Patch) -> None:
         grid, here = self._grid, self._todo[_square(patch)]
@@ -232,6 +207,30 @@ class Mosaic:
         top, left = (int(np.floor(v + 1e-6)) for v in low)
         bottom, right = (int(np.ceil(v - 1e-6)) for v in high)
         return top, left, bottom, right
+
+
+def sample_tiles(slide: Slide, bundle: Bundle, most: int = SCALE_TILES) -> NDArray[np.uint8]:
+    """Tiles with tissue, spread evenly over a slide in reading order: what its scale is taken from.
+
+    Returns
+    -------
+    [n, t, t, 3] uint8, n ≤ ``most``
+
+    Raises
+    ------
+    ExplainError
+        If the slide has no tissue.
+    SlideError
+        As ``plan_grid``, or if the slide cannot be decoded there.
+    """
+    grid = plan_grid(slide, bundle)
+    cells = np.argwhere(_with_tissue(slide, grid))
+    if not len(cells):
+        raise ExplainError(f"{slide.name} has no tissue to make a map of")
+    spread = (np.arange(min(most, len(cells))) * max(1.0, len(cells) / most)).astype(np.int64)
+    view, t = SlideView(slide, grid.step, (grid.region[0], grid.region[1])), grid.tile
+    origins = cells[spread] * grid.stride
+    return np.stack([view.read(int(y), int(x), t, t) for y, x in origins])
 
 
 def _wider(grid: TileGrid) -> Region:
