@@ -136,8 +136,8 @@ def guided_gradient(objective: Objective, rgb: Tensor) -> Tensor:
     name = objective.net.architecture
     if relus.foreign is not None:
         raise ExplainError(
-            f"guided backprop is defined for ReLUs only, {name} has {relus.foreign}: choose another "
-            "method"
+            f"guided backprop is defined for ReLUs only, {name} has {relus.foreign}: "
+            "choose another method"
         )
     if not relus.n_relus:
         raise ExplainError(f"guided backprop finds no ReLU in {name}: choose another method")

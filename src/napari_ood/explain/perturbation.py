@@ -13,6 +13,9 @@ from napari_ood.explain.objective import Objective
 PAPER_SIDE, PAPER_CELLS = 224, 28
 """Of a picture and of its mask, both along a side, for which the constants were chosen."""
 
+CELL, FEWEST_CELLS = 8, 12
+"""Px of the tile per cell of the mask; along a side it has at least so many, to be of any shape."""
+
 L1, TV, TV_POWER = 1e-4, 1e-2, 3
 """Weights of Σ|1 − m| and of Σ‖∇m‖^β: of sums over the mask, not of means. As released."""
 
@@ -35,8 +38,9 @@ def perturbation(
 
     min_m  λ₁ Σ|1 − m| + λ₂ Σ‖∇m‖^β + f(m x + (1 − m) blur(x)), β = 3, f the target in about 0…1.
     Fong & Vedaldi, *Interpretable explanations of black boxes by meaningful perturbation*, ICCV
-    2017, with the constants of their code. It works on masks of 28 × 28 cells; those of other tiles
-    have other sums, so the weights are scaled to what they mean at 28.
+    2017, with the constants of their code, which are for masks of 28 × 28 cells. Sums over c × c
+    cells are others: Σ|1 − m| grows with c², Σ‖∇m‖^β of a smooth mask with c^(2 − β). The weights
+    undo that, so that a mask of one shape costs the same on tiles of any size.
 
     Parameters
     ----------
@@ -55,7 +59,7 @@ def perturbation(
     if n_iterations < 1 or l1 < 0 or tv < 0:
         raise ExplainError("meaningful perturbation needs at least 1 iteration and weights ≥ 0")
     side = rgb.shape[-1]
-    cells = max(4, side // 8)
+    cells = max(min(FEWEST_CELLS, side), side // CELL)
     shift = round(JITTER * side / PAPER_SIDE) if jitter is None else int(jitter)
     objective.steps.expect(1 + n_iterations)
     generator = torch.Generator().manual_seed(seed)
@@ -64,7 +68,7 @@ def perturbation(
         start = objective(rgb)
     mask = rgb.new_ones(len(rgb), 1, cells, cells).requires_grad_()
     adam = torch.optim.Adam([mask], lr=LEARNING_RATE)
-    weights = l1 * (PAPER_CELLS / cells) ** 2, tv * PAPER_CELLS / cells
+    weights = l1 * (PAPER_CELLS / cells) ** 2, tv * (cells / PAPER_CELLS) ** (TV_POWER - 2)
     with torch.enable_grad():
         for _ in range(n_iterations):
             keep = enlarged(mask, side)
