@@ -239,7 +239,7 @@ MEASURING: Changes = {
 def planted(
     tiles: RGB, changes: dict[str, dict[str, Change]], seed: int
 ) -> dict[str, dict[str, RGB]]:
-    """Tiles after each change, compressed as in-distribution tiles are (JPEG of quality 60 to 90)."""
+    """Tiles after each change, compressed as JPEG of quality 60 to 90."""
     out: dict[str, dict[str, RGB]] = {}
     for i, (cause, kinds) in enumerate(changes.items()):
         for j, (kind, change) in enumerate(kinds.items()):

@@ -11,21 +11,18 @@ from napari_ood.slides.appearance import STATISTICS
 
 Doubles = NDArray[np.float64]
 
-LOW, HIGH = 0.005, 0.995
-"""The usual range of a number: all but 1 % of in-distribution tiles."""
-STAIN = (
-    "haematoxylin_mean",
-    "eosin_mean",
-    "residual_mean",
-    "chroma_x",
-    "chroma_y",
-    "saturation_mean",
-)
-"""What a stain is judged by: its colours, and how much of each there is."""
+RARE, UNCOMMON = 0.005, 0.025
+"""What a usual range leaves out at either end: 1 or 5 % of in-distribution tiles in all."""
+STAIN = ("chroma_x", "chroma_y", "saturation_mean")
+"""What a stain is judged by: its colours, which hardly depend on how much tissue a tile holds."""
+NEIGHBOURS = 5
+"""A stain is compared with the 5th nearest tile's: training tiles of two laboratories are two
+clouds, and what lies between them is foreign to both. Found more changed stains of PatchCamelyon
+than the Mahalanobis distance (0.47 to 0.67 against 0.20 to 0.41, at 4 % of unchanged tiles)."""
 LEAST = 50
 """Tiles below which a range of 99 % is a guess: their extremes are taken, half as far again."""
-SHRINKAGE = 0.02
-"""Share of the identity in the correlation of the stain's numbers."""
+FENCE = 1.5
+"""Tukey's: so many interquartile ranges above the upper quartile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +32,9 @@ class Usual:
     Attributes
     ----------
     low, high : [S] float64, the usual range of each of `STATISTICS`
-    stain_mean, stain_scale : [6] float64
-    stain_inverse : [6, 6] float64, of the correlation
-    stain_limit : distance that `HIGH` of the tiles stay below
+    stain_mean, stain_scale : [3] float64, of `STAIN`
+    stains : [N, 3] float64, standardised
+    stain_limit : what of the tiles' distances is usual, each compared with the others
     spectrum : [B] float64, mean of the tiles' spectra, or None
     spectrum_low, spectrum_high : [2] float64, usual `fineness` and `grain`, or None
     """
@@ -46,29 +43,32 @@ class Usual:
     high: Doubles
     stain_mean: Doubles
     stain_scale: Doubles
-    stain_inverse: Doubles
+    stains: Doubles
     stain_limit: float
     spectrum: Doubles | None = None
     spectrum_low: Doubles | None = None
     spectrum_high: Doubles | None = None
 
     @classmethod
-    def of(cls, statistics: ArrayLike, spectrum: ArrayLike | None = None) -> Usual:
-        """Learn from tiles: [N ≥ 2, S] statistics and, where known, [N, B] spectra."""
+    def of(
+        cls, statistics: ArrayLike, spectrum: ArrayLike | None = None, tail: float = RARE
+    ) -> Usual:
+        """Learn from tiles: [N ≥ 2, S] statistics and, where known, [N, B] spectra.
+
+        ``tail`` is the share of tiles that the ranges leave out at either end.
+        """
         x = np.asarray(statistics, np.float64)
-        low, high = _range(x)
+        low, high = _range(x, tail)
         stain = x[:, [STATISTICS.index(name) for name in STAIN]]
         mean, scale = stain.mean(axis=0), np.maximum(stain.std(axis=0), 1e-6)
         z = (stain - mean) / scale
-        correlation = z.T @ z / len(z) * (1 - SHRINKAGE) + SHRINKAGE * np.eye(z.shape[1])
-        inverse = np.linalg.inv(correlation)
-        own = np.sqrt(np.einsum("nd,de,ne->n", z, inverse, z))
-        limit = float(_range(own[:, None])[1][0])
+        k = min(NEIGHBOURS, len(z) - 1)
+        limit = float(_range(_kth(z, z, k + 1)[:, None], tail)[1][0])  # the nearest one is itself
         if spectrum is None:
-            return cls(low, high, mean, scale, inverse, limit)
+            return cls(low, high, mean, scale, z, limit)
         bands = np.asarray(spectrum, np.float64)
-        ranges = _range(np.stack([fineness(bands), grain(bands)], axis=1))
-        return cls(low, high, mean, scale, inverse, limit, bands.mean(axis=0), *ranges)
+        ranges = _range(np.stack([fineness(bands), grain(bands)], axis=1), tail)
+        return cls(low, high, mean, scale, z, limit, bands.mean(axis=0), *ranges)
 
     def range(self, name: str) -> tuple[float, float]:
         """Usual lowest and highest value of one of `STATISTICS`."""
@@ -76,9 +76,8 @@ class Usual:
         return float(self.low[column]), float(self.high[column])
 
     def stain_distance(self, statistics: ArrayLike) -> Doubles:
-        """Distance of tiles [N, S] from the mean stain, in standard deviations; [N]."""
-        z = self._stain_z(statistics)
-        return np.asarray(np.sqrt(np.einsum("nd,de,ne->n", z, self.stain_inverse, z)))
+        """Distance of tiles [N, S] to the 5th nearest stain, in standard deviations; [N]."""
+        return _kth(self._stain_z(statistics), self.stains, min(NEIGHBOURS, len(self.stains) - 1))
 
     def oddest_stain(self, statistics: ArrayLike) -> str:
         """Which of the stain's numbers is farthest out, of the tiles' median."""
@@ -106,10 +105,23 @@ def grain(spectrum: ArrayLike) -> Doubles:
     return np.asarray(bands[..., 0:3].mean(axis=-1) - bands[..., 4:7].mean(axis=-1))
 
 
-def _range(x: Doubles) -> tuple[Doubles, Doubles]:
+def fence(values: ArrayLike) -> float:
+    """Above it a value stands out from [N] others."""
+    low, high = (float(q) for q in np.quantile(np.asarray(values, np.float64), [0.25, 0.75]))
+    return high + FENCE * (high - low)
+
+
+def _kth(x: Doubles, bank: Doubles, k: int) -> Doubles:
+    """Distance of each row to the k-th nearest row of the bank; [N]."""
+    from scipy.spatial import cKDTree
+
+    return np.asarray(cKDTree(bank).query(x, [max(k, 1)])[0][:, 0])
+
+
+def _range(x: Doubles, tail: float) -> tuple[Doubles, Doubles]:
     """Usual range of each column of [N, K]."""
     if len(x) >= LEAST:
-        low, high = np.quantile(x, [LOW, HIGH], axis=0)
+        low, high = np.quantile(x, [tail, 1 - tail], axis=0)
         return low, high
     low, high = x.min(axis=0), x.max(axis=0)
     more = (high - low) / 2

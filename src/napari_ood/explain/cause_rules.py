@@ -1,0 +1,232 @@
+"""What tiles look like beside usual ones, and the rules that name a cause by it (numpy only)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_ood.explain.grain import GRAINS, grain_shares
+from napari_ood.explain.usual import Usual, fence, fineness, grain
+from napari_ood.slides.appearance import STATISTICS, tile_statistics
+from napari_ood.slides.spectrum import tile_spectrum
+
+if TYPE_CHECKING:
+    from napari_ood.models import Card
+
+RGB = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
+
+INK, GLASS, FOLD, BLUR = "pen ink", "blank glass", "fold", "blur"
+STAIN, SCALE = "stain shift", "scale mismatch"
+INK_CELLS = 0.04
+"""Share of a tile's cells of 8 px in the colour of ink, beyond what is usual."""
+GLASS_SHARE = 0.95
+"""Or the usual highest share, where that is more."""
+SURE_BLUR, SURE_SCALE = 0.6, 0.8
+"""Least probability of a grain, see ``explain.grain``, to speak of blur or of another scale."""
+LESS_SURE = 0.5
+"""The same, of either, where a tile is known to be foreign."""
+DENSE = 0.1
+"""Optical density from which a tile has a hue to judge, and can be a fold."""
+LEAST_BESIDE = 20
+"""Tiles of the slide from which a tile can be seen to stand out."""
+NO_DETAIL = -0.3
+"""Absolute limit of ``detail`` for blur, where nothing is known of training tiles. Tiles of slides
+at 0.25 to 1 µm/px have 0 to 1.2; a Gauss filter of σ = 1 px leaves about −0.5."""
+
+WHAT = {
+    "ink": "share of the tile in colours that no stain has",
+    "glass": "share of the tile without tissue",
+    "fold": "darkness with saturation of the darkest tenth",
+    "density_mean": "optical density",
+    "detail": "fine detail (log10 of its share of all contrast)",
+    "chroma_x": "hue towards red",
+    "chroma_y": "hue from blue to green",
+    "saturation_mean": "saturation",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One number that was measured.
+
+    Attributes
+    ----------
+    what : in words
+    value : median over the tiles
+    low, high : its usual range, all but 1 % of in-distribution tiles; None: no bound is known
+    """
+
+    what: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def outside(self) -> bool:
+        """Whether the value lies outside of the usual range."""
+        below = self.low is not None and self.value < self.low
+        return below or (self.high is not None and self.value > self.high)
+
+
+class Look:
+    """Tiles, what was measured of them, and what is usual."""
+
+    def __init__(
+        self,
+        tiles: RGB,
+        usual: Usual | None,
+        card: Card,
+        beside: ArrayLike | None = None,
+        strict: bool = True,
+    ) -> None:
+        self.usual, self.card = usual, card
+        self._strict = strict
+        self.beside = None if beside is None else np.asarray(beside, np.float32)
+        self.statistics = tile_statistics(tiles)
+        self.grains: NDArray[np.float64] | None = None
+        if usual is not None and usual.spectrum is not None:
+            self.spectrum = tile_spectrum(tiles)
+            self.grains = grain_shares(self.spectrum, usual.spectrum)
+
+    def column(self, name: str) -> NDArray[np.float32]:
+        """One of ``STATISTICS``, of all tiles; [n]."""
+        return self.statistics[:, STATISTICS.index(name)]
+
+    def measured(self, name: str) -> Evidence:
+        """One of ``STATISTICS`` as evidence: the tiles' median and the usual range."""
+        low, high = (None, None) if self.usual is None else self.usual.range(name)
+        return Evidence(WHAT[name], float(np.median(self.column(name))), low, high)
+
+    def high(self, name: str, otherwise: float) -> float:
+        """Usual highest value of one of ``STATISTICS``; ``otherwise`` where nothing is known."""
+        return otherwise if self.usual is None else self.usual.range(name)[1]
+
+    def fold_limit(self) -> float:
+        """Value of ``fold`` from which a tile stands out; inf where nothing can tell."""
+        limits = [self.high("fold", np.inf)]
+        if self.beside is not None and len(self.beside) >= LEAST_BESIDE:
+            clear = self.beside[:, STATISTICS.index("ink")] <= INK_CELLS
+            limits.append(fence(self.beside[clear, STATISTICS.index("fold")]))
+        return min(limits)
+
+    def grain_is(self, kind: str, sure: float) -> Bools:
+        """Tiles of one of ``GRAINS``, with at least this probability; [n]."""
+        if self.grains is None:
+            return np.zeros(len(self.statistics), bool)
+        limit = sure if self._strict else LESS_SURE
+        return np.asarray(self.grains[:, GRAINS.index(kind)] >= limit)
+
+    def grain_share(self, kind: str) -> float:
+        """Mean probability of one of ``GRAINS``; 0 where nothing is known."""
+        return 0.0 if self.grains is None else float(self.grains[:, GRAINS.index(kind)].mean())
+
+    def clear(self) -> Bools:
+        """Tiles with something to see, and no ink on it."""
+        return np.asarray((self.column("glass") < GLASS_SHARE) & ~_inked(self))
+
+    def spectral(self) -> Iterator[Evidence]:
+        """Evidence of blur and scale; none where the bundle knows no spectra."""
+        if self.grains is None or self.usual is None:
+            return
+        low, high = self.usual.spectrum_low, self.usual.spectrum_high
+        assert low is not None and high is not None
+        for i, (what, measure) in enumerate(SPECTRAL.items()):
+            value = float(np.median(measure(self.spectrum)))
+            yield Evidence(what, value, float(low[i]), float(high[i]))
+
+
+def _inked(look: Look) -> Bools:
+    return np.asarray(look.column("ink") > look.high("ink", 0.0) + INK_CELLS)
+
+
+def _glassy(look: Look) -> Bools:
+    # The range of training tiles counts only where it reaches to all but empty ones.
+    limit = max(GLASS_SHARE, look.high("glass", 0.0))
+    return np.asarray((look.column("glass") >= min(limit, 1.0)) & ~_inked(look))
+
+
+def _folded(look: Look) -> Bools:
+    dark = look.column("density_mean") > DENSE
+    return np.asarray(dark & (look.column("fold") > look.fold_limit()) & ~_inked(look))
+
+
+def _blurred(look: Look) -> Bools:
+    seen = look.clear()
+    if look.usual is None:
+        if look.card.whole_image:  # photographs differ too much in what they show
+            return np.zeros(len(seen), bool)
+        return np.asarray(seen & (look.column("detail") < NO_DETAIL))
+    less = look.column("detail") < look.usual.range("detail")[0]
+    if look.grains is None:
+        return np.asarray(seen & less)
+    return np.asarray(seen & look.grain_is("blurred", SURE_BLUR) & less)
+
+
+def _stained(look: Look) -> Bools:
+    if look.usual is None:
+        return np.zeros(len(look.statistics), bool)
+    far = look.usual.stain_distance(look.statistics) > look.usual.stain_limit
+    return np.asarray(look.clear() & far & (look.column("density_mean") > DENSE))
+
+
+def _scaled(look: Look) -> Bools:
+    if look.card.whole_image:  # an image as a whole has no scale of its own
+        return np.zeros(len(look.statistics), bool)
+    other = look.grain_is("magnified", SURE_SCALE) | look.grain_is("shrunk", SURE_SCALE)
+    return np.asarray(look.clear() & other)
+
+
+RULES: dict[str, Callable[[Look], Bools]] = {
+    INK: _inked,
+    GLASS: _glassy,
+    FOLD: _folded,
+    BLUR: _blurred,
+    STAIN: _stained,
+    SCALE: _scaled,
+}
+
+
+def _stain_evidence(look: Look) -> Evidence:
+    assert look.usual is not None
+    distance = float(np.median(look.usual.stain_distance(look.statistics)))
+    what = "distance to training tiles' stains (standard deviations)"
+    return Evidence(what, distance, 0.0, look.usual.stain_limit)
+
+
+def _why_stained(look: Look) -> Iterator[Evidence]:
+    assert look.usual is not None
+    yield _stain_evidence(look)
+    yield look.measured(look.usual.oddest_stain(look.statistics))
+
+
+def _why_blurred(look: Look) -> Iterator[Evidence]:
+    yield look.measured("detail")
+    yield from look.spectral()
+
+
+def overview(look: Look) -> Iterator[Evidence]:
+    """What is told of tiles that no rule finds a cause for."""
+    yield from (look.measured(name) for name in ("ink", "glass", "detail"))
+    if look.usual is not None:
+        yield _stain_evidence(look)
+        yield look.measured("fold")
+    yield from look.spectral()
+
+
+EVIDENCE: dict[str, Callable[[Look], Iterator[Evidence]]] = {
+    INK: lambda look: iter([look.measured("ink")]),
+    GLASS: lambda look: iter([look.measured("glass")]),
+    FOLD: lambda look: (look.measured(name) for name in ("fold", "density_mean")),
+    BLUR: _why_blurred,
+    STAIN: _why_stained,
+    SCALE: lambda look: look.spectral(),
+}
+SPECTRAL: dict[str, Callable[[ArrayLike], NDArray[np.float64]]] = {
+    "structures of 2 to 4 px against 6 to 16 px (log10)": fineness,
+    "structures of 16 to 45 px against 4 to 11 px (log10)": grain,
+}
