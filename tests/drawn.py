@@ -41,7 +41,7 @@ class DrawnRun:
         features = self.features
         if features is None:
             features = np.zeros((len(self.values), 0), np.float32)
-        return SimpleNamespace(grid=self.grid, features=features)
+        return SimpleNamespace(grid=self.grid, features_of=lambda tiles: features[tiles])
 
     def score(self, name: str) -> NDArray[np.float32]:
         assert name in {*self.roles, *self.roles.values()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from napari_ood.analysis import ScoredRun
 from napari_ood.analysis.memo import Memo, RecentMemos
 from napari_ood.errors import BundleError, RunError, ThresholdError
 from napari_ood.evaluation import risk_coverage
-from napari_ood.inference import Run
+from napari_ood.inference import Run, open_run
+from napari_ood.inference.reading import TileArrays
 from napari_ood.models import Bundle, Reference, open_bundle, save_bundle
-from napari_ood.scores import HEAD_SCORES, entropy, mean_probability
+from napari_ood.scores import HEAD_SCORES, ScoreSpec, entropy, mean_probability
 from napari_ood.scores.thresholds import Meaning, value_threshold
 
 StoreRun = Callable[..., Run]
@@ -99,11 +101,13 @@ def test_a_mixed_score_at_another_temperature_is_that_of_such_a_reference(
 def test_scores_of_the_logits_never_read_the_features(
     scored: ScoredRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(run: Run, name: str, gather: Callable[..., np.ndarray] = Run._gather) -> np.ndarray:
-        assert name != "features", "features were read"
-        return gather(run, name)
+    pieces = TileArrays.pieces
 
-    monkeypatch.setattr(Run, "_gather", refuse)
+    def refuse(arrays: TileArrays, name: str, *wanted: Any) -> Any:
+        assert name != "features", "features were read"
+        return pieces(arrays, name, *wanted)
+
+    monkeypatch.setattr(TileArrays, "pieces", refuse)
     for name in HEAD_SCORES:
         scored.score(name)
         scored.with_temperature(3.0).ranked(name)
@@ -112,6 +116,25 @@ def test_scores_of_the_logits_never_read_the_features(
         scored.score("mahalanobis@nowhere")
     with pytest.raises(AssertionError, match="features were read"):
         scored.score("ood")
+
+
+def test_the_parts_of_a_large_run_s_score_are_computed_in_one_reading(
+    store_run: StoreRun, two_kinds_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store_run(random_logits(40), bundle=two_kinds_bundle)
+    expected = {role: ScoredRun(run).score(role) for role in ("ood", "appearance", "tissue")}
+    monkeypatch.setattr("napari_ood.inference.run.KEEP_BYTES", 0)
+    pieces, read = TileArrays.pieces, []
+
+    def count(arrays: TileArrays, name: str, *wanted: Any) -> Any:
+        read.append(name)
+        return pieces(arrays, name, *wanted)
+
+    monkeypatch.setattr(TileArrays, "pieces", count)
+    scored = ScoredRun(open_run(run.path))
+    for role, values in expected.items():
+        np.testing.assert_allclose(scored.score(role), values, rtol=1e-5)
+    assert read == ["features"]
 
 
 def test_without_its_bundle_a_run_has_the_scores_of_its_logits(orphan: ScoredRun) -> None:
@@ -264,13 +287,19 @@ def test_nan_and_constant_scores(store_run: StoreRun) -> None:
 
 def test_threads_compute_a_score_once(scored: ScoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[str] = []
-    compute = ScoredRun._compute
+    compute, by_features = ScoredRun._compute, Run.feature_scores
 
-    def counted(self: ScoredRun, spec: object) -> np.ndarray:
-        computed.append(str(spec))
-        return compute(self, spec)  # type: ignore[arg-type]
+    def counted(self: ScoredRun, spec: ScoreSpec) -> np.ndarray:
+        if spec.parts or not spec.needs_features:
+            computed.append(str(spec))
+        return compute(self, spec)
+
+    def counted_by_features(self: Run, reference: Reference, names: Sequence[str]) -> Any:
+        computed.extend(names)
+        return by_features(self, reference, names)
 
     monkeypatch.setattr(ScoredRun, "_compute", counted)
+    monkeypatch.setattr(Run, "feature_scores", counted_by_features)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(scored.score, ["ood", "appearance", "entropy"] * 8))
     assert len({id(f) for f in found}) == 3

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Key = tuple[str, ...]
 
 
 class Memo:
@@ -30,6 +32,24 @@ class Memo:
                 self._values[key] = compute()
             value: T = self._values[key]
             return value
+
+    def fill(self, keys: Sequence[Key], compute: Callable[[Sequence[Key]], Iterable[Any]]) -> None:
+        """Compute together what is not there yet of several keys.
+
+        Parameters
+        ----------
+        keys : who computes one of them must ask for no other one
+        compute : those that are missing → their values; not called if none is
+        """
+        with ExitStack() as stack:
+            # In order, so that two who fill the same keys don't wait for each other.
+            for key in sorted(set(keys)):
+                with self._guard:
+                    lock = self._locks.setdefault(key, threading.RLock())
+                stack.enter_context(lock)
+            missing = [key for key in dict.fromkeys(keys) if key not in self._values]
+            if missing:
+                self._values.update(zip(missing, compute(missing), strict=True))
 
 
 class RecentMemos:

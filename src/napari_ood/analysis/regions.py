@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -239,8 +239,11 @@ def rank_regions(regions: Sequence[Region], by: Order, scored: ScoredRun) -> tup
 
 def _descriptions(regions: Sequence[Region], scored: ScoredRun) -> NDArray[np.float32]:
     """What regions are compared by, on one scale; [R, D] float32."""
-    for values in _comparable(scored):
-        means = np.stack([_mean(values, region.tiles) for region in regions])
+    chosen = [_spread_out(region.tiles) for region in regions]
+    starts = np.cumsum([0, *map(len, chosen[:-1])])
+    sizes = np.array([len(tiles) for tiles in chosen])
+    for values in _comparable(scored, np.concatenate(chosen)):
+        means = (np.add.reduceat(values, starts, axis=0) / sizes[:, None]).astype(np.float32)
         means = np.where(np.isfinite(means), means, np.float32(0))
         spread = means.std(axis=0)
         told_apart = spread > 0
@@ -250,21 +253,21 @@ def _descriptions(regions: Sequence[Region], scored: ScoredRun) -> NDArray[np.fl
     return np.array([region.centre for region in regions], np.float32)
 
 
-def _comparable(scored: ScoredRun) -> Any:
+def _comparable(scored: ScoredRun, tiles: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
     """Features, then probabilities: the second is only computed if the first tell nothing."""
     try:
-        features = scored.run.features
+        features = scored.run.features_of(tiles)
     except RunError:  # damaged on disk: the queue still has an order
         pass
     else:
         yield features
-    yield scored.probabilities()
+    yield scored.probabilities()[tiles]
 
 
-def _mean(values: NDArray[np.float32], tiles: NDArray[np.int64]) -> NDArray[np.float32]:
-    if len(tiles) > TILES_PER_MEAN:
-        tiles = tiles[np.linspace(0, len(tiles) - 1, TILES_PER_MEAN).astype(np.int64)]
-    return np.asarray(values[tiles].mean(axis=0), np.float32)
+def _spread_out(tiles: NDArray[np.int64]) -> NDArray[np.int64]:
+    if len(tiles) <= TILES_PER_MEAN:
+        return tiles
+    return tiles[np.linspace(0, len(tiles) - 1, TILES_PER_MEAN).astype(np.int64)]
 
 
 def _farthest_first(points: NDArray[np.float32], n: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -23,7 +23,7 @@ from napari_ood.analysis.offered import (
 from napari_ood.analysis.ranked import Ranked, rank
 from napari_ood.errors import RunError, ThresholdError
 from napari_ood.evaluation.selective import RiskCoverage
-from napari_ood.scores import HEAD_SCORES, ScoreSpec, mean_probability, parse_score
+from napari_ood.scores import FEATURE_SCORES, HEAD_SCORES, ScoreSpec, mean_probability, parse_score
 from napari_ood.scores.conformal import Conformal, Method
 from napari_ood.scores.thresholds import (
     DEFAULT_KEEP,
@@ -135,7 +135,9 @@ class ScoredRun:
     @property
     def n_unfinished(self) -> int:
         """Tiles with tissue that the run, as it was opened, has not reached."""
-        return int((self.run.tissue & ~self.run.done).sum())
+        return self._shared.get(
+            "n_unfinished", lambda: int((self.run.tissue & ~self.run.done).sum())
+        )
 
     @property
     def mm2_per_tile(self) -> float | None:
@@ -299,11 +301,19 @@ class ScoredRun:
                 str(spec)
             )  # says why, before gigabytes of features are read
         if spec.parts:
-            # Parts are mostly shown on their own, too: no distance is computed twice.
+            self._compute_parts(spec, reference)
             parts = (reference.standardised(str(p), self.score(str(p))) for p in spec.parts)
             return np.maximum(*parts)
-        logits = self.run.logits if spec.needs_logits else None
-        return reference.score(str(spec), logits, self.run.features)
+        return self.run.feature_scores(reference, (str(spec),))[0]
+
+    def _compute_parts(self, spec: ScoreSpec, reference: Reference) -> None:
+        """Parts are mostly shown on their own, too: none is computed twice, features read once."""
+        keys = [("score", str(part)) for part in spec.parts if part.method in FEATURE_SCORES]
+
+        def compute(missing: Sequence[tuple[str, ...]]) -> Iterator[Floats]:
+            return map(_frozen, self.run.feature_scores(reference, [name for _, name in missing]))
+
+        self._shared.fill(keys, compute)
 
     # --- held-out tiles --------------------------------------------------------------------------
 

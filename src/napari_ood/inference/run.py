@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import BundleError, RunError
-from napari_ood.inference.store import ATTRIBUTE, grid_array, open_group, read_cells, shards
+from napari_ood.inference.reading import TileArrays
+from napari_ood.inference.store import ATTRIBUTE, grid_array, open_group, read_cells
 from napari_ood.scores import HEAD_SCORES, ScoreSpec, mean_probability, parse_score
 from napari_ood.slides.grid import TileGrid
 
 if TYPE_CHECKING:
-    from napari_ood.models import Bundle, Card
+    from napari_ood.models import Bundle, Card, Reference
 
 DEFAULT_SCORES = ("uncertainty", "ood", "appearance", "tissue")
 """Names that the bundle's card resolves to scores."""
+KEEP_BYTES = 256 * 2**20
+"""Features up to this size stay in memory once they are read."""
 
 
 class Run:
@@ -43,11 +47,12 @@ class Run:
         self._group = open_group(self.path)
         self.provenance: dict[str, Any] = dict(self._group.attrs[ATTRIBUTE])  # type: ignore[arg-type]
         self.grid = TileGrid.from_dict(self.provenance["grid"])
-        self._shard: tuple[int, int] = tuple(self.provenance["shard"])
         self.tissue, self.done = (
             np.asarray(read_cells(self.path, grid_array(self._group, name), slice(None)), bool)
             for name in ("tissue", "done")
         )
+        shard: tuple[int, int] = tuple(self.provenance["shard"])
+        self._arrays = TileArrays(self.path, self._group, self.done, shard)
         self._bundle = bundle
         self._scores: dict[str, NDArray[np.float32]] = {}
 
@@ -82,12 +87,51 @@ class Run:
     @cached_property
     def logits(self) -> NDArray[np.float32]:
         """Logits per head; [N, M, C] float32."""
-        return self._gather("logits")
+        return self._arrays.whole("logits")
 
     @cached_property
     def features(self) -> NDArray[np.float32]:
         """Features, the bundle's blocks side by side; [N, D] float32."""
-        return self._gather("features")
+        return self._arrays.whole("features")
+
+    def feature_pieces(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Features piece by piece: positions in ``index`` [n] int64, features [n, D] float32.
+
+        Those of a million tiles take gigabytes and are not kept; those of smaller runs are.
+        """
+        if "features" in self.__dict__ or self._arrays.nbytes("features") <= KEEP_BYTES:
+            yield np.arange(self.n_tiles), self.features
+        else:
+            yield from self._arrays.pieces("features")
+
+    def features_of(self, tiles: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Features of some tiles, by their positions in ``index`` [K]; [K, D] float32."""
+        if "features" in self.__dict__ or self._arrays.nbytes("features") <= KEEP_BYTES:
+            return self.features[tiles]
+        return self._arrays.at("features", tiles)
+
+    def feature_scores(
+        self, reference: Reference, names: Sequence[str]
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Scores by a reference, [N] float32 each, with the features read once.
+
+        Raises
+        ------
+        BundleError
+            As ``Reference.score``.
+        RunError
+            If the files are damaged.
+        """
+        specs = [parse_score(name) for name in names]
+        logits = self.logits if any(spec.needs_logits for spec in specs) else None
+        if not any(spec.needs_features for spec in specs):
+            return tuple(reference.score(name, logits, None) for name in names)
+        scores = tuple(np.empty(self.n_tiles, np.float32) for _ in names)
+        for tiles, features in self.feature_pieces():
+            z = None if logits is None else logits[tiles]
+            for out, name in zip(scores, names, strict=True):
+                out[tiles] = reference.score(name, z, features)
+        return scores
 
     @cached_property
     def card(self) -> Card:
@@ -178,8 +222,7 @@ class Run:
     def _compute(self, spec: ScoreSpec) -> NDArray[np.float32]:
         if spec.method in HEAD_SCORES:
             return HEAD_SCORES[spec.method](self.logits, self.card.temperature)
-        features = self.features if spec.needs_features else None
-        return self.bundle().require_reference().score(str(spec), self.logits, features)
+        return self.feature_scores(self.bundle().require_reference(), (str(spec),))[0]
 
     def map(self, name: str) -> NDArray[np.float32]:
         """Score on the tile grid; (rows, cols) float32, NaN where no tile was run."""
@@ -202,17 +245,6 @@ class Run:
         grid = np.full(self.done.shape, fill, values.dtype)
         grid[self.done] = values
         return grid
-
-    def _gather(self, name: str) -> NDArray[np.float32]:
-        array = grid_array(self._group, name)
-        out = np.empty((self.n_tiles, *array.shape[2:]), np.float32)
-        position = np.cumsum(self.done.ravel()).reshape(self.done.shape) - 1
-        for shard in shards(self.done.shape, self._shard):
-            done = self.done[shard.slices]
-            if done.any():
-                cells = read_cells(self.path, array, shard.slices)
-                out[position[shard.slices][done]] = cells[done]
-        return out
 
 
 def open_run(path: str | Path) -> Run:

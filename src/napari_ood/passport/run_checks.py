@@ -54,7 +54,7 @@ def _foreign(run: Run, bundle: Bundle | None, key: str, title: str) -> Check:
             return Check(key, title, Light.GREY, "not known", words)
         score = run.score_name(_SCORES.get(key, "ood"))
         threshold = bundle.reference.quantile(score, KEEP)
-        values = bundle.reference.score(score, run.logits, run.features)
+        (values,) = run.feature_scores(bundle.reference, (score,))
     except (RunError, BundleError) as error:
         return Check(key, title, Light.GREY, "not known", _sentence(error))
     known = values[~np.isnan(values)]
