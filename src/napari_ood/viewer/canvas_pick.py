@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -53,8 +52,7 @@ class CanvasPick:
         self._bound = True
         viewer.mouse_drag_callbacks.append(self._on_press)
         for key, step in STEPS.items():
-            do = partial(self._on_key, key, *step)
-            self._replaced[key] = viewer.bind_key(key, do, overwrite=True)
+            self._replaced[key] = viewer.bind_key(key, self._at_key(key, *step), overwrite=True)
 
     def unbind(self) -> None:
         """Give clicks and keys back. May be called more than once."""
@@ -78,13 +76,18 @@ class CanvasPick:
         if np.abs(np.asarray(event.pos, float) - start).max() <= CLICK_PX:
             self._picked(event.position)
 
-    def _on_key(self, key: str, down: int, right: int, viewer: ViewerModel) -> None:
-        if viewer.dims.ndim == 2 and not is_editing(viewer):
-            self._stepped(down, right)
-            return
-        before = self._replaced.get(key) or _own_binding(viewer, key)
-        if before is not None:
-            before(viewer)
+    def _at_key(self, key: str, down: int, right: int) -> Callable[[ViewerModel], None]:
+        """What a key does; a function, as napari asks bindings for their names."""
+
+        def step_to_tile(viewer: ViewerModel) -> None:
+            if viewer.dims.ndim == 2 and not is_editing(viewer):
+                self._stepped(down, right)
+                return
+            before = self._replaced.get(key) or _own_binding(viewer, key)
+            if before is not None:
+                before(viewer)
+
+        return step_to_tile
 
 
 def is_editing(viewer: ViewerModel) -> bool:

@@ -9,6 +9,7 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_ood.viewer.canvas_pick import CanvasPick
+from napari_ood.viewer.fine_map_panel import FineMapPanel
 from napari_ood.viewer.flight import CONTEXT_TILES, Flight, view_of
 from napari_ood.viewer.follower import follow
 from napari_ood.viewer.geometry import cell_at, map_placement
@@ -85,6 +86,7 @@ class InspectorDock(TabbedDock):
         )
         self.saliency = SaliencySection(self.inspector.methods())
         self.sanity = SanitySection()
+        self.fine_map = FineMapPanel(self.bridge)
         self._poll_timer, self._frame_timer = QTimer(self), QTimer(self)
         self._lay_out()
         self._connect()
@@ -95,7 +97,7 @@ class InspectorDock(TabbedDock):
         self.column.setSpacing(10)
         for widget in (
             self.tile, self.tabs, self.working, self.heads, self.prototypes, self.cause,
-            self.saliency, self.sanity,
+            self.saliency, self.sanity, self.fine_map,
         ):  # fmt: skip
             self.column.addWidget(widget)
         self.column.addStretch(1)
@@ -317,7 +319,9 @@ class InspectorDock(TabbedDock):
     def showEvent(self, event: QShowEvent | None) -> None:
         """Take clicks and arrow keys."""
         super().showEvent(event)
-        self.pick.bind()
+        if self._bridge is not None:
+            self.pick.bind()
+            self.inspector.resume()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Give clicks and arrow keys back."""
@@ -330,6 +334,7 @@ class InspectorDock(TabbedDock):
             self.pick.unbind()
             self.inspector.changed.disconnect(self.show_inspected, missing_ok=True)
             self.inspector.stop()
+            self.fine_map.teardown()
             self._poll_timer.stop()
             self._frame_timer.stop()
             self._outline.remove()

@@ -147,6 +147,13 @@ class Inspector:
         self._explainer = None
         self._update(looking=False, explaining=False, checking=False)
 
+    def resume(self) -> None:
+        """Go on with what was stopped: somebody looks again."""
+        look = self.state.look
+        if look is not None and not self.state.looking and not look.complete:
+            self.look_again()
+        self._explain_if_followed()
+
     # ---------------------------------------------------------------- choosing tiles
 
     def select(self, cell: Cell | None) -> bool:

@@ -70,6 +70,12 @@ class Look:
     cause: Answer[Cause] = field(default_factory=Answer)
     prototypes: Answer[Neighbours] = field(default_factory=Answer)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every answer has come."""
+        answers = (self.pixels, self.heads, self.cause, self.prototypes)
+        return all(answer.known for answer in answers)
+
     def failed(self, words: str) -> Look:
         """The same, with these words where no answer has come."""
         missing = Answer[Any](None, words)

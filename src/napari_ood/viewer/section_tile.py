@@ -48,8 +48,9 @@ def verdict_on(readout: Readout, limits: Mapping[Overlay, float]) -> Verdict:
     }
     foreign = [o for o in (Overlay.APPEARANCE, Overlay.TISSUE) if known.get(o)]
     if known.get(Overlay.OOD) or foreign:
-        what = " and ".join(o.value for o in foreign)
-        return Verdict(Light.RED, f"Do not trust it: {what + ' ' if what else ''}foreign to the model.")
+        kinds = " and ".join(o.value for o in foreign)
+        which = f" ({kinds})" if kinds else ""
+        return Verdict(Light.RED, f"Do not trust it: foreign to the model{which}.")
     if known.get(Overlay.UNCERTAINTY):
         return Verdict(Light.YELLOW, "Take care: the model is unsure here.")
     if Overlay.OOD in known:
