@@ -32,6 +32,8 @@ LESS_SURE = 0.5
 """The same, of either, where a tile is known to be foreign."""
 DENSE = 0.1
 """Optical density from which a tile has a hue to judge, and can be a fold."""
+BLUR_BELOW = 1.0
+"""A tile with a tenth (10^−1) of the slide's median Laplacian variance is not one of its usual."""
 LEAST_BESIDE = 20
 """Tiles of the slide from which a tile can be seen to stand out."""
 NO_DETAIL = -0.3
@@ -138,6 +140,19 @@ class Look:
         for i, (what, measure) in enumerate(SPECTRAL.items()):
             value = float(np.median(measure(self.spectrum)))
             yield Evidence(what, value, float(low[i]), float(high[i]))
+
+
+def undisturbed(statistics: ArrayLike) -> Bools:
+    """Which of a slide's tiles [n, S] say what is usual on it: no ink, no fold, no blur; [n]."""
+    x = np.asarray(statistics, np.float64)
+    ink, fold, sharpness, glass = (
+        x[:, STATISTICS.index(name)] for name in ("ink", "fold", "sharpness", "glass")
+    )
+    clear = (ink <= INK_CELLS) & (glass < GLASS_SHARE)
+    if not clear.any():
+        return clear
+    sharp = sharpness >= np.median(sharpness[clear]) - BLUR_BELOW
+    return np.asarray(clear & sharp & (fold <= fence(fold[clear])))
 
 
 def _inked(look: Look) -> Bools:

@@ -7,7 +7,7 @@ says how often they are right.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +20,14 @@ from napari_ood.explain.cause_rules import (
     FOLD,
     GLASS,
     INK,
+    LEAST_BESIDE,
     RULES,
     SCALE,
     STAIN,
     Evidence,
     Look,
     overview,
+    undisturbed,
 )
 from napari_ood.explain.usual import RARE, UNCOMMON, Usual
 
@@ -134,20 +136,41 @@ def cause_at(
     tiles : [N, t, t, 3] uint8, or one tile
     logits, features : [N, M, C], [N, D], the run's rows of these tiles; without them nothing is
         known of the bundle's scores: unknown tissue can't be told from nothing unusual
-    beside : as `probable_cause` takes it
+    beside : as `probable_cause` takes it; stands in for training tiles, where the bundle does not
+        store how they look
     """
-    reference = bundle.reference
-    if reference is None:
-        return probable_cause(tiles, None, bundle.card, beside=beside)
-    standing = None if logits is None or features is None else standing_of(bundle, logits, features)
+    reference, known, standing = bundle.reference, None, None
+    if reference is not None:
+        known = reference.statistics
+        if logits is not None and features is not None:
+            standing = standing_of(bundle, logits, features)
+    if known is None and beside is not None:
+        return cause_beside(tiles, beside, bundle.card, standing)
+    spectrum = None if reference is None or known is None else reference.spectrum
     return probable_cause(
-        tiles,
-        reference.statistics,
-        bundle.card,
-        spectrum=reference.spectrum,
-        beside=beside,
-        standing=standing,
+        tiles, known, bundle.card, spectrum=spectrum, beside=beside, standing=standing
     )
+
+
+def cause_beside(
+    tiles: RGB, beside: ArrayLike, card: Card, standing: Standing | None = None
+) -> Cause:
+    """Name why a place may be foreign, from how it differs from the rest of its slide.
+
+    For a bundle that does not store how its training tiles look. Scale is not judged, nor what the
+    whole slide has in common.
+
+    Parameters
+    ----------
+    tiles, card, standing : as `probable_cause` takes them
+    beside : [n, S] float, statistics of a sample of the slide
+    """
+    sample = np.asarray(beside, np.float32)
+    rest = sample[undisturbed(sample)] if len(sample) else sample
+    if len(rest) < LEAST_BESIDE:
+        return probable_cause(tiles, None, card, standing=standing)
+    found = probable_cause(tiles, rest, card, beside=sample, standing=standing)
+    return replace(found, words=f"{found.words} {BY_THE_SLIDE}")
 
 
 def standing_of(bundle: Bundle, logits: ArrayLike, features: ArrayLike) -> Standing:
@@ -213,6 +236,9 @@ WORDS = {
     UNKNOWN: "Foreign, and none of the rules says why.",
     NOTHING: "Nothing unusual in stain, focus, ink, folds or scale.",
 }
+BY_THE_SLIDE = (
+    "(Compared with the slide's own tiles; the bundle stores nothing of training's look.)"
+)
 LITTLE_KNOWN = (
     "The bundle does not store how its training tiles look: only ink, glass and strong blur were "
     "looked for, by fixed limits."

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 
 from napari_ood.analysis.regions import rank_regions
 from napari_ood.errors import SlideError
-from napari_ood.passport import TileSample, likely_causes, sample_tiles
-from napari_ood.slides.appearance import tile_statistics
+from napari_ood.explain.causes import NOTHING, UNKNOWN, cause_at, cause_beside
+from napari_ood.passport import TileSample, sample_tiles
 from napari_ood.slides.resample import SlideView
 
 if TYPE_CHECKING:
@@ -190,8 +190,6 @@ class _Looks:
     def __init__(self, results: Results, slide: Slide | None, pieces: Pieces) -> None:
         self._scored, self._slide, self._pieces = results.scored, slide, pieces
         self._bundle = results.scored.bundle
-        reference = results.scored.reference
-        self._reference = None if reference is None else getattr(reference, "statistics", None)
         self._sample: TileSample | None = None
 
     def causes(self, region: Region) -> tuple[str, ...]:
@@ -203,19 +201,26 @@ class _Looks:
                     self._slide, self._bundle, SAMPLE_TILES, SAMPLE_SECONDS, self._pieces.cancelled
                 )
                 self._pieces.look()
-            return likely_causes(
-                self._statistics(self._slide, region), self._sample, self._reference
-            )
+            rows, tiles = self._tiles(self._slide, region)
         except SlideError:
             return ()
+        beside = self._sample.statistics
+        if self._bundle is None:
+            found = cause_beside(tiles, beside, self._scored.card)
+        else:
+            run = self._scored.run
+            of_run = (run.logits[rows], run.features_of(rows))
+            found = cause_at(self._bundle, tiles, *of_run, beside=beside)
+        return tuple(name for name in (found.name, *found.also) if name not in (NOTHING, UNKNOWN))
 
-    def _statistics(self, slide: Slide, region: Region) -> NDArray[np.float32]:
+    def _tiles(self, slide: Slide, region: Region) -> tuple[NDArray[np.int64], RGB]:
+        """The region's highest tiles: their rows in the run, their pixels [n, t, t, 3]."""
         grid = self._scored.run.grid
         view = SlideView(slide, grid.step, (grid.region[0], grid.region[1]))
         scores = self._scored.score(region.score)[region.tiles]
-        cells = region.cells[np.argsort(-scores, kind="stable")[:TILES_FOR_CAUSE]]
+        highest = np.argsort(-scores, kind="stable")[:TILES_FOR_CAUSE]
         tiles = [
             view.read(row * grid.stride, col * grid.stride, grid.tile, grid.tile)
-            for row, col in cells.tolist()
+            for row, col in region.cells[highest].tolist()
         ]
-        return tile_statistics(np.stack(tiles))
+        return region.tiles[highest], np.stack(tiles)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from napari_ood.passport.causes import likely_causes
 from napari_ood.passport.check import Check, Light, Passport
 from napari_ood.passport.make import make_passport
 from napari_ood.passport.overrides import PassportOverride, PassportOverrides
@@ -15,7 +14,6 @@ __all__ = [
     "PassportOverride",
     "PassportOverrides",
     "TileSample",
-    "likely_causes",
     "make_passport",
     "sample_tiles",
 ]
