@@ -15,7 +15,8 @@ from napari_ood.errors import ExplainError
 from napari_ood.explain import cams, gradients
 from napari_ood.explain.baseline import baseline_of
 from napari_ood.explain.guided import guided_backprop, guided_gradient
-from napari_ood.explain.layers import Layers, find_layers
+from napari_ood.explain.layers import Layers, find_layers, in_running_order
+from napari_ood.explain.methods import METHODS
 from napari_ood.explain.objective import Objective, Readout, entropy, mean_probability
 from napari_ood.explain.occlusion import occlusion
 from napari_ood.explain.perturbation import perturbation
@@ -97,19 +98,34 @@ class Engine:
 
     def default_layer(self, target: Target) -> str:
         """Last layer with maps that the target depends on."""
-        card = self.bundle.card
-        if target.kind == "score":
-            spec = target.score_spec(card)
-            read = {card.block(name).layer for name in spec.all_blocks}
-            if read and PENULTIMATE not in read and not spec.needs_logits:
-                order = [name for name, _ in self.net.trunk.named_modules()]
-                return max(read, key=order.index)
+        read = self._layers_read(target)
+        if read is not None:
+            return max(read, key=in_running_order(self.net.trunk).index)
         if not self.layers.finest_first:
             raise ExplainError(
                 f"{self.net.architecture} has no layer with maps at {self.net.input_size} px: "
                 "choose a method that needs none, such as gradient"
             )
         return self.layers.finest_first[-1]
+
+    def _layers_read(self, target: Target) -> set[str] | None:
+        """The only layers of the trunk that the target depends on; None: it reads the last one."""
+        if target.kind != "score":
+            return None
+        spec = target.score_spec(self.bundle.card)
+        read = {self.bundle.card.block(name).layer for name in spec.all_blocks}
+        return None if not read or PENULTIMATE in read or spec.needs_logits else read
+
+    def _check_layer(self, layer: str, target: Target) -> None:
+        read, order = self._layers_read(target), in_running_order(self.net.trunk)
+        if read is None or layer not in order:
+            return
+        last = self.default_layer(target)
+        if order.index(layer) > order.index(last):
+            words = target.words(self.bundle.card)
+            raise ExplainError(
+                f"{words} does not depend on layer {layer!r}: choose {last!r} or an earlier one"
+            )
 
     def explain(
         self,
@@ -122,6 +138,8 @@ class Engine:
     ) -> NDArray[np.float32]:
         """Maps ``[B, t, t]`` of tiles ``[B, t, t, 3]``; NaN where the target is not finite."""
         make = MAKERS[method]
+        if layer is not None:
+            self._check_layer(layer, target)
         given = dict(options) | ({} if layer is None else {"layer": layer})
         unknown = given.keys() - set(list(inspect.signature(make).parameters)[2:])
         if unknown:
@@ -132,7 +150,15 @@ class Engine:
         out = np.empty(tiles.shape[:3], np.float32)
         for i, (rows, rgb) in enumerate(pieces):
             steps.part(i, len(pieces))
-            out[rows] = make(objective, rgb, **given).detach().float().cpu().numpy()
+            objective.first = None
+            if METHODS[method].slow:  # the others begin with the tiles as they are
+                with torch.no_grad():
+                    objective(rgb)
+            found = make(objective, rgb, **given).detach().float().cpu().numpy()
+            # A ReLU passes no NaN back: a target that is none may have a gradient of zeros.
+            assert objective.first is not None
+            found[~objective.first.isfinite().cpu().numpy()] = np.nan
+            out[rows] = found
         out[~np.isfinite(out).all(axis=(1, 2))] = np.nan
         return out
 

@@ -15,7 +15,6 @@ from napari_ood.explain.methods import METHODS, Method
 from napari_ood.explain.progress import Steps
 from napari_ood.explain.target import Target
 from napari_ood.models.bundle import Bundle
-from napari_ood.scores import parse_score
 
 if TYPE_CHECKING:
     from napari_ood.explain.engine import Engine
@@ -24,6 +23,9 @@ Floats = NDArray[np.float32]
 
 SCALE_PERCENTILE = 99.0
 """Of the magnitudes of sample maps: the display limit."""
+
+COUNTS = ("dissent",)
+"""Scores that are whole numbers."""
 
 SAMPLE, SLOW_SAMPLE = 64, 8
 """Tiles from whose maps the display limit is taken, at most."""
@@ -225,11 +227,14 @@ class Explainer:
         target.check(self.bundle.card)
         if method is not None and target.kind not in method.targets:
             raise ExplainError(f"{method.title} does not explain a {target.kind}: choose another")
-        if (
-            target.kind == "score"
-            and parse_score(str(target.score_spec(self.bundle.card))).needs_reference
-        ):
+        if target.kind != "score":
+            return
+        spec = target.score_spec(self.bundle.card)
+        if spec.needs_reference:
             self.bundle.require_reference()
+        if method is not None and method.by_gradient and spec.method in COUNTS:
+            others = ", ".join(how.title for how in METHODS.values() if not how.by_gradient)
+            raise ExplainError(f"'{spec}' is a count, which has no gradient: choose {others}")
 
     def _engine(self) -> Engine:
         if self._loaded is None:

@@ -126,6 +126,14 @@ def _makes_maps(module: nn.Module) -> bool:
     return activation or any(True for _ in module.parameters())
 
 
+def in_running_order(module: nn.Module, prefix: str = "") -> list[str]:
+    """Names of a module's layers, each after those inside it: by when their outputs are there."""
+    names: list[str] = []
+    for name, child in module.named_children():
+        names += [*in_running_order(child, f"{prefix}{name}."), f"{prefix}{name}"]
+    return names
+
+
 def maps_of(objective: Objective, rgb: Tensor, layer: str) -> Maps:
     """Run tiles ``[B, 3, t, t]`` and return a layer's maps with the target's gradient.
 

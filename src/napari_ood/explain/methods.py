@@ -22,6 +22,7 @@ class Method:
     unit : of the values; ``{unit}`` is the target's
     natural_scale : whether the display limit follows from the target rather than from sample maps
     targets : the kinds of target that it explains
+    by_gradient : whether it needs the target's derivative, which counts don't have
     """
 
     name: str
@@ -32,6 +33,7 @@ class Method:
     unit: str
     natural_scale: bool = False
     targets: tuple[Kind, ...] = KINDS
+    by_gradient: bool = True
 
     def unit_of(self, target: Target) -> str:
         """Unit of the values for this target."""
@@ -119,6 +121,7 @@ _ALL = (
         note="How much the target falls when a square is blurred; evidence that is there twice, or "
         "larger than the square, does not show.",
         unit="{unit}",
+        by_gradient=False,
         natural_scale=True,
     ),
     Method(
@@ -129,6 +132,7 @@ _ALL = (
         note="How much higher the target is on average when a place is kept while random other "
         "places are blurred; grainy when few masks are drawn.",
         unit="{unit}",
+        by_gradient=False,
         natural_scale=True,
     ),
     Method(

@@ -13,8 +13,9 @@ from napari_ood.models.network import MultiHeadNet
 Readout = Callable[[Tensor, Tensor | None], Tensor]
 """Logits [N, M, C] and, where it asks for them, features [N, D] → [N]."""
 
-PIXELS_PER_BATCH = 400_000
-"""Of tiles as the trunk sees them, per forward batch: bounds the memory of backward passes."""
+PIXELS_PER_BATCH, MOST_PER_BATCH = 400_000, 32
+"""Of tiles as the trunk sees them, and tiles, per forward batch: bounds the memory of backward
+passes, and the time until a cancel is seen."""
 
 
 class Objective:
@@ -26,6 +27,7 @@ class Objective:
     steps : polled and told before each forward batch
     low, high : what counts as none of it and as much of it, for :meth:`share`
     batch : tiles that one forward batch holds
+    first : values of the first forward batch since it was set to None
     """
 
     def __init__(
@@ -42,15 +44,20 @@ class Objective:
         self.net, self.steps, self.low, self.high = net, steps, low, high
         self._mean, self._std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
         self._readout, self._needs_features = readout, needs_features
-        self.batch = max(1, PIXELS_PER_BATCH // net.input_size**2)
+        self.batch = min(MOST_PER_BATCH, max(1, PIXELS_PER_BATCH // net.input_size**2))
+        self.first: Tensor | None = None
 
     def __call__(self, rgb: Tensor) -> Tensor:
         """Return the numbers ``[N]`` of colours ``[N, 3, t, t]`` in 0…1."""
         self.steps.tick()
         x = ((rgb - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         if self._needs_features:
-            return self._readout(*self.net(x))
-        return self._readout(self.net.logits(x), None)
+            value = self._readout(*self.net(x))
+        else:
+            value = self._readout(self.net.logits(x), None)
+        if self.first is None:
+            self.first = value.detach()
+        return value
 
     def share(self, value: Tensor, start: Tensor) -> Tensor:
         """Values ``[N]`` in about 0…1: 0 is ``low``, 1 is ``high`` or, if larger, the start."""
