@@ -58,8 +58,8 @@ def main() -> None:
 
         torch.set_num_threads(options.threads)
     bundle = load_bundle(options.bundle)
-    key, dataset = _own_dataset(bundle.card, options.data)
-    sets = dict(_foreign(bundle.card, options.data, key))
+    key, dataset = own_dataset(bundle.card, options.data)
+    sets = dict(foreign_sets(bundle.card, options.data, key))
     evaluation = evaluate(
         bundle,
         dataset,
@@ -82,7 +82,8 @@ def main() -> None:
         _write_card(bundle, f"{key}_{_split(dataset)}", evaluation)
 
 
-def _own_dataset(card: Card, data: Path) -> tuple[str, TileDataset]:
+def own_dataset(card: Card, data: Path) -> tuple[str, TileDataset]:
+    """The dataset in a folder of datasets whose classes the bundle has, and its name."""
     for key in DATASETS:
         table = data / key / "labels.csv"
         if table.is_file():
@@ -96,7 +97,7 @@ def _split(dataset: TileDataset) -> str:
     return "test" if "test" in dataset.splits else "valid"
 
 
-def _foreign(card: Card, data: Path, own: str) -> Iterator[tuple[str, ForeignTiles]]:
+def foreign_sets(card: Card, data: Path, own: str) -> Iterator[tuple[str, ForeignTiles]]:
     """Foreign sets: those of the manifest, and held-out tiles of the other datasets by class."""
     yield from read_manifest(data / "ood" / "manifest.csv", card.tile_size, card.mpp).items()
     for key, title in DATASETS.items():

@@ -65,7 +65,7 @@ def sample_locations(
     """
     chosen = spatial_layers(bundle)
     if layers is None:
-        chosen = location_layers(chosen, bundle.card.tile_size)
+        chosen = location_layers(chosen)
     else:
         chosen = tuple(m for m in chosen if m.layer in layers)
     names = tuple(m.layer for m in chosen)
