@@ -75,9 +75,9 @@ def test_the_line_is_dragged_by_the_mouse_and_masks_follow(
     assert session.state.thresholds[Overlay.OOD].value == seen[-1], "it was let go"
     assert seen == sorted(seen)
     assert threshold.meaning is Meaning.VALUE
-    assert card.summary.text() != before
     n = int((scores > threshold.value32).sum())
-    assert card.summary.text().startswith(f"{n:,} of 150 tiles")
+    qtbot.waitUntil(lambda: card.summary.text().startswith(f"{n:,} of 150 tiles"), timeout=2000)
+    assert card.summary.text() != before
     assert dock.meaning.meaning is Meaning.VALUE
     QTest.mouseDClick(plot, Qt.MouseButton.LeftButton, pos=QPoint(40, 30))
     assert session.state.thresholds[Overlay.OOD].meaning is Meaning.KEEP

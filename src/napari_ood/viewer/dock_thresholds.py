@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox
 from superqt.utils import signals_blocked
@@ -37,6 +39,8 @@ NO_RUN = "Thresholds need a run: open one, or run a bundle on a slide in the doc
 RUNNING = "Thresholds can be moved when the run has ended; the default holds meanwhile."
 NOT_STORED = "The run is not where it was stored any more: its thresholds cannot be moved."
 WORKING = "Reading the run…"
+WORDS_INTERVAL_MS = 120
+"""While a threshold is dragged its words and numbers follow this often, line and map always."""
 ORDER = (Overlay.OOD, Overlay.APPEARANCE, Overlay.TISSUE, Overlay.UNCERTAINTY)
 
 
@@ -61,6 +65,10 @@ class ThresholdsDock(ScrollDock):
         self.temperature = TemperatureSection()
         self.sets = SetsSection()
         self._shown_in = Section("On the slide")
+        self._words = QTimer(self)
+        self._words.setSingleShot(True)
+        self._words.timeout.connect(self._show_words)
+        self._worded_at = 0.0
         self._lay_out()
         self._connect()
         self.follow()
@@ -134,8 +142,12 @@ class ThresholdsDock(ScrollDock):
             self._show_scores(new)
         if old is None or new.differs(old, "studying"):
             self._show_note(new)
-        if old is None or new.differs(old, "thresholds", "figures", "scales", "overlay"):
+        if old is None or new.differs(old, "figures", "scales", "overlay"):
             self._show_thresholds(new)
+        elif new.differs(old, "thresholds"):
+            moved = (t for o, t in new.thresholds.items() if t is not old.thresholds.get(o))
+            by_hand = all(threshold.meaning is Meaning.VALUE for threshold in moved)
+            (self._move_lines if by_hand else self._show_thresholds)(new)
         if old is None or new.differs(old, "sets_asked", "sets", "sets_outlined"):
             self.sets.show_sets(new.sets_asked, new.sets, new.sets_outlined)
         if old is None or new.differs(old, "outlined", "flagged_only", "legend"):
@@ -175,7 +187,24 @@ class ThresholdsDock(ScrollDock):
             self.temperature.show_temperature(scored.temperature, scored.card.temperature)
         self.meaning.show_curve(state.figures.get(active) if active is not None else None)
 
+    def _move_lines(self, state: State) -> None:
+        """Follow a threshold at once, with words at most every so often: texts lay the dock out."""
+        since_ms = round(1000 * (time.monotonic() - self._worded_at))
+        if since_ms >= WORDS_INTERVAL_MS:
+            self._show_thresholds(state)
+            return
+        for overlay, card in self.cards.items():
+            card.move_line(state.thresholds.get(overlay))
+        if not self._words.isActive():
+            self._words.start(WORDS_INTERVAL_MS - since_ms)
+
+    def _show_words(self) -> None:
+        if self._bridge is not None:
+            self._show_thresholds(self._bridge.session.state)
+
     def _show_thresholds(self, state: State) -> None:
+        self._words.stop()
+        self._worded_at = time.monotonic()
         scored, active = self.bridge.session.scored(state.maps), _active(state)
         if scored is None or active is None or not state.figures:
             return

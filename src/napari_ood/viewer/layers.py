@@ -264,11 +264,16 @@ def overlay_of(layer: Layer) -> Overlay | None:
 
 
 def refresh_layer(layer: Layer, final: bool = False) -> None:
-    """Show what was written into a layer's array; everything but the pixels only when final."""
+    """Show what was written into a layer's array; everything but the pixels only when final.
+
+    The layer list draws all of its rows anew after any event of any layer, which takes longer than
+    the canvas; of pixels alone it need not know.
+    """
     if final:
         layer.refresh()
     else:
-        layer.refresh(thumbnail=False, extent=False, highlight=False)
+        with layer.events.blocker():  # what the group passes on; the events themselves come
+            layer.refresh(thumbnail=False, extent=False, highlight=False)
 
 
 def replace_slide(layer: Layer, slide: Slide) -> None:

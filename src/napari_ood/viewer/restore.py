@@ -12,7 +12,12 @@ from napari_ood.errors import RunError, SlideError
 from napari_ood.inference import open_run
 from napari_ood.samples import load_truth, truth_path
 from napari_ood.slides import open_slide
-from napari_ood.viewer.layers import overlay_layer_data, slide_layer_data, truth_layer_data
+from napari_ood.viewer.layers import (
+    overlay_layer_data,
+    slide_layer_data,
+    truth_layer_data,
+    warm_up,
+)
 from napari_ood.viewer.looking import open_scored
 from napari_ood.viewer.maps import Maps
 from napari_ood.viewer.waiting import with_progress
@@ -59,6 +64,7 @@ def truth_of(slide: Slide) -> list[LayerData]:
 
 
 def _maps_of(run: Run, bundle: Bundle | None) -> Maps:
+    warm_up()
     maps = Maps.of_run(run, bundle)
     maps.stored = open_scored(maps)
     return maps

@@ -42,6 +42,10 @@ MESSAGES = {
     "reference that would say what is usual: set a value in the dock OOD thresholds.",
     Stage.SEARCHING: "Looking for regions…",
 }
+NO_TILES = (
+    "The run has no finished tile, so there is nothing to review.\n\nContinue it in the dock OOD; "
+    "if it is finished, no tissue was found."
+)
 NO_PLACES = "None of these places is as large as that: take smaller ones."
 NO_SLIDE = "The slide was not found, so there are no pictures. Locate it in the dock OOD."
 
@@ -176,6 +180,8 @@ def message_of(state: QueueState) -> str:
         return NO_PLACES
     if state.stage is not Stage.EMPTY or state.threshold is None:
         return MESSAGES.get(state.stage, "")
+    if state.found is not None and not len(state.found.scored.index):
+        return NO_TILES
     if state.min_tiles > 1:
         return (
             f"No region of {state.min_tiles} tiles or more lies above the threshold.\n\n"

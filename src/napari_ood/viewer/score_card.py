@@ -85,9 +85,13 @@ class ScoreCard(QWidget):
         self.histogram.set_figure(figure, table, (scale.low, scale.high))
         self.histogram.set_active(active)
 
+    def move_line(self, threshold: Threshold | None) -> None:
+        """Show where the threshold stands, without words."""
+        self.histogram.set_threshold(None if threshold is None else threshold.value)
+
     def show_threshold(self, threshold: Threshold | None, summary: Summary | None) -> None:
         """Show where the threshold stands and what it does."""
-        self.histogram.set_threshold(None if threshold is None else threshold.value)
+        self.move_line(threshold)
         self.words.setText(
             NO_THRESHOLD
             if threshold is None
