@@ -235,8 +235,8 @@ def _report(
     parts = [
         "# Maps finer than a tile",
         f"Made by `python benchmarks/heatmap.py --write` (seed {SEED}, {options.device}). "
-        "`heatmap`: the decoder, trained on artefacts planted by code (none of a kind that is judged here); "
-        "`locations`: distance of places to in-distribution places, no foreign data.",
+        "`heatmap`: the decoder, trained on artefacts planted by code (none of a kind that is "
+        "judged here); `locations`: distance of places to in-distribution places, no foreign data.",
         "## Is the tile foreign?",
         f"{bundle.name}, PatchCamelyon `valid` against the foreign sets, AUROC with 95 % interval, "
         "then FPR95. `heatmap`: mean heat of the tile; `locations`: what a tenth of its places "

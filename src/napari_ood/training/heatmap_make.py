@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_ood.errors import TrainingError
+from napari_ood.errors import BundleError, TrainingError
 from napari_ood.models import Bundle, add_to_bundle, open_bundle, resolve_device
 from napari_ood.models.card import HEATMAP, LOCATIONS
 from napari_ood.training.dataset import TileDataset, read_dataset, split_dataset
@@ -154,7 +154,11 @@ def _check_out(request: HeatmapRequest) -> None:
         return
     if out.resolve() == request.bundle.path:
         return
-    if not out.is_dir() or open_bundle(out).hashes != request.bundle.hashes:
+    try:
+        same = open_bundle(out).hashes == request.bundle.hashes
+    except BundleError:
+        same = False
+    if not same:
         raise TrainingError(f"--out {out} exists and is not this bundle: choose another folder")
 
 
