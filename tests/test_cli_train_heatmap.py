@@ -127,7 +127,7 @@ def test_bad_requests_are_told_before_the_work(
         (("--id", known, "--out", full), "exists and is"),
         (("--id", known, "--ood", known / "red", "--out", tmp_path / "o"), "are in --id, too"),
         (("--id", tmp_path / "none", "--out", tmp_path / "o"), "does not exist"),
-        (("--id", known, "--out", tmp_path / "o", "--device", "cuda:7"), "cuda:7"),
+        (("--id", known, "--out", tmp_path / "o", "--device", "tpu"), "no device 'tpu'"),
         (("--id", known, "--out", tmp_path / "o", "--json", tmp_path / "no" / "x"), "its folder"),
     ]
     for arguments, message in cases:
