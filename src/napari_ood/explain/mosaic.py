@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_ood.errors import ExplainError
 from napari_ood.inference.plan import MIN_TISSUE, plan_grid
 from napari_ood.slides.grid import Region, TileGrid
 from napari_ood.slides.resample import SlideView
-from napari_ood.slides.tissue import tissue_mask
+from napari_ood.slides.tissue import TissueMask, tissue_mask
 
 if TYPE_CHECKING:
     from napari_ood.explain.tile_mapper import TileMapper
@@ -98,7 +99,8 @@ class Mosaic:
             raise ExplainError(
                 f"the region would need {shape[0]:,} × {shape[1]:,} cells: draw a smaller one"
             )
-        self._todo = _with_tissue(slide, grid)
+        tissue = tissue_mask(slide)
+        self._todo = _with_tissue(tissue, grid)
         self.n_tiles, self.n_done = int(self._todo.sum()), 0
         self.origin = grid.region[0], grid.region[1]
         self.cell = grid.step[0] * self._cell_px, grid.step[1] * self._cell_px
@@ -106,6 +108,7 @@ class Mosaic:
         self._sums = np.zeros((2, *shape), np.float32)  # of weight · value, and of weights
         self.levels = tuple(np.full(s, np.nan, np.float32) for s in _pyramid(shape))
         self._inside = self._cells_of(asked.region)
+        self._shown = self._on_tissue(tissue, shape)
         self._lock = threading.Lock()
         self._patch = PATCH_TILES[0]
 
@@ -194,11 +197,23 @@ class Mosaic:
             return
         sums = self._sums[:, rows, cols]
         with np.errstate(invalid="ignore"):
-            self.levels[0][rows, cols] = sums[0] / sums[1]  # 0 / 0 is NaN: nobody saw the cell
+            values = sums[0] / sums[1]  # 0 / 0 is NaN: nobody saw the cell
+        self.levels[0][rows, cols] = np.where(self._shown[rows, cols], values, np.nan)
         for finer, coarser in zip(self.levels, self.levels[1:], strict=False):
             rows, cols = _halved(rows, coarser.shape[0]), _halved(cols, coarser.shape[1])
             part = finer[2 * rows.start : 2 * rows.stop, 2 * cols.start : 2 * cols.stop]
             coarser[rows, cols] = _pairs(part)
+
+    def _on_tissue(self, tissue: TissueMask, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Which cells have their middle on tissue, or a pixel of the mask beside it."""
+        near = np.pad(ndimage.binary_dilation(tissue.mask), ((0, 1), (0, 1)))  # glass beyond
+        places = []
+        for axis in (0, 1):
+            middle = self.origin[axis] + (np.arange(shape[axis]) + 0.5) * self.cell[axis]
+            index = np.floor(middle / tissue.downsample[axis]).astype(np.int64)
+            inside = (index >= 0) & (index < tissue.mask.shape[axis])
+            places.append(np.where(inside, index, tissue.mask.shape[axis]))
+        return np.asarray(near[np.ix_(*places)])
 
     def _cells_of(self, region: Region) -> tuple[int, int, int, int]:
         """First row and column, and those behind the last, of the cells that a region touches."""
@@ -224,7 +239,7 @@ def sample_tiles(slide: Slide, bundle: Bundle, most: int = SCALE_TILES) -> NDArr
         As ``plan_grid``, or if the slide cannot be decoded there.
     """
     grid = plan_grid(slide, bundle)
-    cells = np.argwhere(_with_tissue(slide, grid))
+    cells = np.argwhere(_with_tissue(tissue_mask(slide), grid))
     if not len(cells):
         raise ExplainError(f"{slide.name} has no tissue to make a map of")
     spread = (np.arange(min(most, len(cells))) * max(1.0, len(cells) / most)).astype(np.int64)
@@ -239,8 +254,8 @@ def _wider(grid: TileGrid) -> Region:
     return y - tile_y / 2, x - tile_x / 2, h + tile_y, w + tile_x
 
 
-def _with_tissue(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
-    share = tissue_mask(slide).fraction(grid.boxes())
+def _with_tissue(tissue: TissueMask, grid: TileGrid) -> NDArray[np.bool_]:
+    share = tissue.fraction(grid.boxes())
     return np.asarray((share >= MIN_TISSUE).reshape(grid.rows, grid.cols))
 
 

@@ -40,10 +40,10 @@ class FineMapPanel(FineMapSection):
     def _show(self, new: FineState, old: FineState | None) -> None:
         made = new.made
         mosaic = made.mosaic if made is not None else None
-        table = None
+        ramp = None
         if made is not None and mosaic is not None:
-            table = fine_ramp(made, mosaic.mapper.signed).table()
-        self.show_state(new, table)
+            ramp = fine_ramp(made, mosaic.mapper.signed)
+        self.show_state(new, old, ramp)
 
     def teardown(self) -> None:
         """Stop following; may be called more than once."""

@@ -82,6 +82,10 @@ class FineState:
             return NO_BUNDLE
         return WHOLE_IMAGE if self.bundle.card.whole_image else ""
 
+    def differs(self, old: FineState, *names: str) -> bool:
+        """Whether any of these fields differs from another snapshot."""
+        return any(not _same(getattr(self, n), getattr(old, n)) for n in names)
+
 
 class FineMaps:
     """State and commands of the maps finer than a tile of one viewer.
@@ -108,11 +112,10 @@ class FineMaps:
         self._follow(session.state, None)
 
     def _update(self, **changes: Any) -> None:
-        old = self.state
-        if all(_same(getattr(old, name), value) for name, value in changes.items()):
-            return
-        self.state = replace(old, **changes)
-        self.changed.emit(self.state, old)
+        old, new = self.state, replace(self.state, **changes)
+        if new.differs(old, *changes):
+            self.state = new
+            self.changed.emit(new, old)
 
     def _follow(self, state: State, old: State | None) -> None:
         """Take over slide and bundle; the map of a slide that is gone goes with it."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from napari_ood.viewer.geometry import Pair
 
 MOSAIC_KEY = "napari-ood fine map"
+OPACITY = 0.75
+"""Of the layer: whole glands may be at the end of the scale, and are to be seen beneath."""
 
 
 def mosaic_placement(mosaic: Mosaic, mpp: Pair | None) -> Placement:
@@ -62,7 +64,7 @@ def mosaic_layer_data(made: FineMap, mosaic: Mosaic) -> LayerData:
     options: dict[str, Any] = {
         "name": f"{fine_title(made.request)} · {slide.name}",
         "multiscale": True,
-        "opacity": 1.0,
+        "opacity": OPACITY,
         "blending": "translucent_no_depth",
         "colormap": _colormap(made, mapper.signed),
         "contrast_limits": (-mapper.limit if mapper.signed else 0.0, mapper.limit),

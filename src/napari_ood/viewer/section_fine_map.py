@@ -16,8 +16,7 @@ from napari_ood.viewer.widgets import ColorBar, Section, Segmented, text_label
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from napari_ood.viewer.colors import Ramp
 
 SCOPES = ((Scope.SHAPE, "Drawn box"), (Scope.VIEW, "On screen"), (Scope.SLIDE, "Whole slide"))
 
@@ -78,29 +77,34 @@ class FineMapSection(Section):
 
     # ---------------------------------------------------------------- view of the state
 
-    def show_state(self, state: FineState, table: NDArray[np.float32] | None) -> None:
-        """Show what is asked for and how far the map is.
+    def show_state(self, new: FineState, old: FineState | None, ramp: Ramp | None) -> None:
+        """Redraw what differs between two snapshots; everything when ``old`` is None.
 
         Parameters
         ----------
-        state : FineState
-        table : colours of the map at hand, [n, 4] RGBA; None where there is none
+        ramp : colours of the map at hand; None where there is none
         """
-        self._show_choices(state)
+        self._show_progress(new)
+        if old is None or new.differs(old, "bundle", "slide", "wish"):
+            self._show_choices(new)
+        if old is None or new.differs(old, "made", "n_tiles"):  # tiles are known with the mosaic
+            self._show_map(new, ramp)
+
+    def _show_progress(self, state: FineState) -> None:
         busy = state.running or state.stopping
         self.start.setEnabled(not state.obstacle and not state.running)
         self.stop.setEnabled(state.running)
-        self.bar.setVisible(busy)
-        # A bar from 0 to 0 says "busy": until there is a mosaic nothing else is known.
-        self.bar.setRange(0, state.n_tiles)
+        # No bar that runs to and fro: each of its steps has the canvas painted anew.
+        self.bar.setVisible(busy and state.n_tiles > 0)
+        self.bar.setRange(0, max(state.n_tiles, 1))
         self.bar.setValue(state.n_done)
         for label, text in (
             (self.progress, progress_words(state)),
             (self.message, state.problem or state.obstacle),
         ):
-            label.setText(text)
+            if text != label.text():
+                label.setText(text)
             label.setVisible(bool(text))
-        self._show_map(state, table)
 
     def _show_choices(self, state: FineState) -> None:
         wish, bundle = state.wish, state.bundle
@@ -119,17 +123,18 @@ class FineMapSection(Section):
         for widget in (self.kind, self.target, self.scope):
             widget.setEnabled(not state.obstacle)
 
-    def _show_map(self, state: FineState, table: NDArray[np.float32] | None) -> None:
+    def _show_map(self, state: FineState, ramp: Ramp | None) -> None:
         made = state.made
         mosaic = made.mosaic if made is not None else None
         for widget in (self.title, self.scale, self.meaning):
             widget.setVisible(mosaic is not None)
-        if made is None or mosaic is None or table is None:
+        if made is None or mosaic is None or ramp is None:
             return
         mapper = mosaic.mapper
         words = ("against", "for") if mapper.signed else ("nothing", "much")
         self.title.setText(fine_title(made.request))
-        self.scale.set_scale(table, -mapper.limit if mapper.signed else 0.0, mapper.limit, words)
+        low = -mapper.limit if mapper.signed else 0.0
+        self.scale.set_scale(ramp.table(), low, mapper.limit, words)
         self.scale.setToolTip(f"{mapper.unit}. The same scale for all of this slide.")
         self.meaning.setText(meaning(made.request, mapper.unit))
 
