@@ -118,7 +118,7 @@ def probable_cause(
     usual = None
     if statistics is not None:
         usual = Usual.of(statistics, spectrum, RARE if strict else UNCOMMON)
-    return _cause(Look(pixels, usual, card, beside, strict), standing)
+    return cause_of(Look(pixels, usual, card, beside, strict), standing)
 
 
 def cause_at(
@@ -187,7 +187,8 @@ def standing_of(bundle: Bundle, logits: ArrayLike, features: ArrayLike) -> Stand
     return Standing(median("ood"), median("appearance"), median("tissue"))
 
 
-def _cause(look: Look, standing: Standing) -> Cause:
+def cause_of(look: Look, standing: Standing) -> Cause:
+    """Name the cause of tiles that were measured already."""
     shares = {name: float(rule(look).mean()) for name, rule in RULES.items()}
     found = [name for name, share in shares.items() if share >= MOST]
     if not found:
