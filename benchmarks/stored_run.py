@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +39,18 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1000)
     parser.add_argument("--bundle", default="synthetic-he")
     args = parser.parse_args()
+    bundle = load_bundle(args.bundle)
     path = args.folder / f"{args.bundle}-{args.side}.ood.zarr"
+    if path.exists() and open_run(path).provenance["bundle"]["hashes"] != bundle.hashes:
+        shutil.rmtree(path)  # of an older version of the bundle
     if not path.exists():
-        make_run(path, load_bundle(args.bundle), args.side)
-    print(f"{args.side**2:,} tiles of {args.bundle}\n\n| step | s | MiB |\n|---|---:|---:|")
+        make_run(path, bundle, args.side)
+    print(f"{args.side**2:,} tiles of {args.bundle}\n")
+    print("| step | s | s of processor time | MiB |\n|---|---:|---:|---:|")
     for name in STEPS:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=measure, args=(name, path, theirs))
-        process.start()
-        seconds, mib = ours.recv()
-        process.join()
-        print(f"| {name} | {seconds:.2f} | {mib:,.0f} |", flush=True)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            seconds, busy, mib = alone.submit(measure, name, path).result()
+        print(f"| {name} | {seconds:.2f} | {busy:.2f} | {mib:,.0f} |", flush=True)
 
 
 def make_run(path: Path, bundle: Bundle, side: int) -> None:
@@ -77,17 +79,18 @@ def make_run(path: Path, bundle: Bundle, side: int) -> None:
         writer.write(shard, index, logits, features)
 
 
-def measure(name: str, path: Path, pipe: Any) -> None:
+def measure(name: str, path: Path) -> tuple[float, float, float]:
     """Time one step in this process; what it needs that is not part of it comes before."""
     scored = ScoredRun(open_run(path))
     work = STEPS[name](scored)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
+    before, began, busy = _peak_mib(), time.perf_counter(), time.process_time()
     work()
-    seconds = time.perf_counter() - began
-    unit = 1 if sys.platform == "darwin" else 1024
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    pipe.send((seconds, (after - before) * unit / 2**20))
+    return time.perf_counter() - began, time.process_time() - busy, _peak_mib() - before
+
+
+def _peak_mib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _ood(scored: ScoredRun) -> Callable[[], Any]:
