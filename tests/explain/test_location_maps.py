@@ -125,6 +125,14 @@ def test_the_score_of_a_tile_is_what_a_tenth_of_its_places_exceed(mapped: Bundle
     assert float(mapper.scores(heat)) == pytest.approx(99 * TILE_QUANTILE)
 
 
+def test_familiar_places_lie_between_nothing_and_one(mapped: Bundle):
+    mapper = LocationMap(mapped, "cpu")
+    assert mapper.limit == pytest.approx(2)
+    heat = mapper(shades(60, 1))
+    assert heat.min() == 0
+    assert 0.02 < np.median(heat) < 0.8
+
+
 def test_a_bundle_without_the_files_says_how_to_make_them(tiny_bundle: Bundle):
     with pytest.raises(BundleError, match="train-heatmap tiny --id DATA --locations-only"):
         LocationMap(tiny_bundle)
@@ -153,5 +161,7 @@ def test_places_are_small_and_scored_as_stored(mapped: Bundle):
     arrays = mapped.arrays(LOCATIONS)
     assert arrays is not None
     assert mapped.card.files[LOCATIONS].size < 3_000_000
-    scores = LocationMap(mapped, "cpu").tile_score(shades(60, 1))  # the held-out tiles
-    np.testing.assert_allclose(np.sort(scores), arrays[HELD_TILES], rtol=1e-4)
+    mapper = LocationMap(mapped, "cpu")
+    scores = mapper.tile_score(shades(60, 1))  # the held-out tiles
+    stored = mapper.scaled(torch.from_numpy(arrays[HELD_TILES]))
+    np.testing.assert_allclose(np.sort(scores), stored, rtol=1e-3, atol=1e-4)

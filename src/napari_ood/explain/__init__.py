@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from napari_ood.explain.causes import Cause, Evidence, Standing, cause_at, probable_cause
     from napari_ood.explain.explainer import Explainer, Saliency
     from napari_ood.explain.heads import HeadsAtTile, look_at_heads
+    from napari_ood.explain.heatmap import DecoderMap
+    from napari_ood.explain.locations import LocationMap
     from napari_ood.explain.methods import METHODS, Method
     from napari_ood.explain.prototypes import Prototype, nearest_tiles, prototypes_of
     from napari_ood.explain.sanity import (
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from napari_ood.explain.thumbnails import ReferenceTiles, pack_tiles
 
 _HOME = {
+    "DecoderMap": "heatmap",
+    "LocationMap": "locations",
     "Cause": "causes",
     "Evidence": "causes",
     "Standing": "causes",
@@ -52,9 +56,11 @@ __all__ = [
     "METHODS",
     "Cause",
     "Curves",
+    "DecoderMap",
     "Evidence",
     "Explainer",
     "HeadsAtTile",
+    "LocationMap",
     "Method",
     "Prototype",
     "ReferenceTiles",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from napari_ood.errors import BundleError
-from napari_ood.explain.place_map import PlaceMap
+from napari_ood.explain.place_map import PLACE_QUANTILE, PlaceMap
 from napari_ood.models.card import LOCATIONS
 from napari_ood.models.locations import LocationDistance, LocationSample, tile_scores
 from napari_ood.models.spatial import Seen
@@ -15,9 +17,14 @@ from napari_ood.models.spatial import Seen
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
 
+LOW_QUANTILE = 0.05
+
 
 class LocationMap(PlaceMap):
     """Mahalanobis++ distance of each place of a tile, a TileMapper.
+
+    Distances in many dimensions are all alike, but for little: of in-distribution places none is
+    near 0. So the map has 0 at their 5th percentile and 1 at their 99th.
 
     Raises
     ------
@@ -27,7 +34,7 @@ class LocationMap(PlaceMap):
 
     name: ClassVar[str] = "locations"
     title: ClassVar[str] = "Foreign places (distance)"
-    unit: ClassVar[str] = "standard deviations"
+    unit: ClassVar[str] = "of the in-distribution range"
 
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
         arrays = bundle.arrays(LOCATIONS)
@@ -37,13 +44,23 @@ class LocationMap(PlaceMap):
                 f"{bundle.name} --id DATA --locations-only --out BUNDLE"
             )
         sample = LocationSample.from_arrays(arrays, str(bundle.path / LOCATIONS))
-        super().__init__(bundle, sample.held_places, sample.held_tiles, sample.layers, device)
+        low, high = np.quantile(sample.held_places, [LOW_QUANTILE, PLACE_QUANTILE]).tolist()
+        self._low, self._unit = low, max(high - low, 1e-6)
+        places, tiles = (
+            self.scaled(torch.from_numpy(x)).numpy()
+            for x in (sample.held_places, sample.held_tiles)
+        )
+        super().__init__(bundle, places, tiles, sample.layers, device)
         self._distance = LocationDistance(sample.layers, sample.grid, sample.vectors, sample.labels)
 
     def heat(self, seen: Seen) -> Tensor:
-        """Distance in standard deviations; [B, grid, grid]."""
-        return self._distance.heat(seen)
+        """Distance, 0 to 1 in distribution; [B, grid, grid]."""
+        return self.scaled(self._distance.heat(seen))
+
+    def scaled(self, distance: Tensor) -> Tensor:
+        """Distances in standard deviations on the map's scale; not negative."""
+        return ((distance - self._low) / self._unit).clamp_min(0)
 
     def scores(self, heat: Tensor) -> Tensor:
-        """The distance that a tenth of a tile's places exceed; [B]."""
+        """What a tenth of a tile's places exceed; [B]."""
         return tile_scores(heat)
