@@ -44,8 +44,8 @@ class LocationMap(PlaceMap):
                 f"{bundle.name} --id DATA --locations-only --out BUNDLE"
             )
         sample = LocationSample.from_arrays(arrays, str(bundle.path / LOCATIONS))
-        low, high = np.quantile(sample.held_places, [LOW_QUANTILE, PLACE_QUANTILE]).tolist()
-        self._low, self._unit = low, max(high - low, 1e-6)
+        low, high = np.quantile(sample.held_places, [LOW_QUANTILE, PLACE_QUANTILE])
+        self._low, self._unit = float(low), max(float(high - low), 1e-6)
         places, tiles = (
             self.scaled(torch.from_numpy(x)).numpy()
             for x in (sample.held_places, sample.held_tiles)
