@@ -26,12 +26,17 @@ def baseline_of(rgb: Tensor, kind: str = "blur") -> Tensor:
         colour; ``black``; ``white``: empty glass
     """
     if kind == "blur":
-        return gaussian_blur(rgb, BLUR_SHARE * rgb.shape[-1])
+        return _as_pixels(gaussian_blur(rgb, BLUR_SHARE * rgb.shape[-1]))
     if kind == "mean":
-        return rgb.mean(dim=(2, 3), keepdim=True).expand_as(rgb).contiguous()
+        return _as_pixels(rgb.mean(dim=(2, 3), keepdim=True).expand_as(rgb).contiguous())
     if kind in ("black", "white"):
         return torch.full_like(rgb, float(kind == "white"))
     raise ExplainError(f"no baseline {kind!r}: choose {', '.join(BASELINES)}")
+
+
+def _as_pixels(rgb: Tensor) -> Tensor:
+    """Round to 256 levels: a constant tile is its own baseline, exactly, and gets no map."""
+    return rgb.mul(255).round().div(255)
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:

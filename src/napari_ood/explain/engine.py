@@ -32,6 +32,10 @@ from napari_ood.models.network import PENULTIMATE, MultiHeadNet
 BLURRED_AT_ONCE = 64
 """Tiles."""
 
+ROUNDING = 2e-6
+"""Of a target, as a share of it: what a batch of another size changes. A constant tile has no map,
+not one of rounding errors."""
+
 Maker = Callable[..., Tensor]
 """(objective, rgb [B, 3, t, t] in 0…1, **options) → maps [B, t, t]."""
 
@@ -155,10 +159,12 @@ class Engine:
                 with torch.no_grad():
                     objective(rgb)
             found = make(objective, rgb, **given).detach().float().cpu().numpy()
-            # A ReLU passes no NaN back: a target that is none may have a gradient of zeros.
             assert objective.first is not None
-            found[~objective.first.isfinite().cpu().numpy()] = np.nan
-            out[rows] = found
+            value = objective.first.float().cpu().numpy()[:, None, None]
+            if not METHODS[method].by_gradient:  # differences of two values of the target
+                found[np.abs(found) <= ROUNDING * np.abs(value)] = 0
+            # A ReLU passes no NaN back: a target that is none may have a gradient of zeros.
+            out[rows] = np.where(np.isfinite(value), found, np.nan)
         out[~np.isfinite(out).all(axis=(1, 2))] = np.nan
         return out
 

@@ -20,16 +20,11 @@ from napari_ood.errors import ExplainError
 from napari_ood.explain.gradients import strongest
 from napari_ood.explain.objective import Objective
 
-_RELU = (functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu_)
+_RELU: tuple[object, ...] = (functional.relu, functional.relu_, torch.relu, torch.relu_)
+_RELU += (Tensor.relu, Tensor.relu_)
 _RELU6 = (functional.relu6,)
-_CLAMPS = (
-    torch.clamp,
-    torch.clamp_,
-    Tensor.clamp,
-    Tensor.clamp_,
-    torch.clamp_min,
-    Tensor.clamp_min,
-)
+_CLAMPS: tuple[object, ...] = (torch.clamp, torch.clamp_, torch.clamp_min)
+_CLAMPS += (Tensor.clamp, Tensor.clamp_, Tensor.clamp_min)
 _CLAMPS += (functional.hardtanh, functional.hardtanh_)
 _OTHER = (
     functional.silu,

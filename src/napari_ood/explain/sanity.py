@@ -77,25 +77,25 @@ def randomisation_check(
     ExplainError, ExplainCancelled, BundleError
         As ``Explainer.explain``.
     """
-    maps = []
-    for i, who in enumerate((lambda: explainer, lambda: explainer.randomised(seed))):
-        if cancel is not None and cancel():
-            raise ExplainCancelled("the check was cancelled")
 
-        def halved(share: float, done: int = i) -> None:
+    def half(done: int, who: Explainer) -> Saliency:
+        def report(share: float) -> None:
             if on_progress is not None:
                 on_progress((done + share) / 2)
 
-        maps.append(
-            who().explain(
-                tiles, method, target, layer=layer, on_progress=halved, cancel=cancel, **options
-            )
+        return who.explain(
+            tiles, method, target, layer=layer, on_progress=report, cancel=cancel, **options
         )
-    pairs = zip(maps[0].values, maps[1].values, strict=True)
+
+    original = half(0, explainer)
+    if cancel is not None and cancel():
+        raise ExplainCancelled("the check was cancelled")
+    randomised = half(1, explainer.randomised(seed))
+    pairs = zip(original.values, randomised.values, strict=True)
     found = np.array([rank_correlation(np.abs(a), np.abs(b)) for a, b in pairs], np.float32)
     known = found[np.isfinite(found)]
     mean = float(known.mean()) if len(known) else float("nan")
-    return Sanity(maps[0], maps[1], mean, found)
+    return Sanity(original, randomised, mean, found)
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
@@ -168,9 +168,9 @@ def perturbation_curves(
         mixed = np.where(mask[..., None], blurred, x)
         curves.append(explainer.values(mixed, target, share=True))
     deletion, insertion = curves
-    areas = (float(np.trapezoid(curve, fractions)) for curve in curves)
+    below, above = (float(np.trapezoid(curve, fractions)) for curve in curves)
     unit = "probability" if target.kind in ("class", "head") else target.unit
-    return Curves(fractions, deletion, insertion, *areas, unit)
+    return Curves(fractions, deletion, insertion, below, above, unit)
 
 
 def rank_from_top(values: Floats) -> NDArray[np.intp]:
