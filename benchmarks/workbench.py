@@ -1,4 +1,4 @@
-"""Regions, rankings, verdicts and outlines of a million tiles, in seconds of processor time.
+"""Regions, rankings, verdicts, comparisons, outlines of a million tiles, in processor seconds.
 
     python benchmarks/workbench.py
 
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from napari_ood.analysis import rank_regions
+from napari_ood.analysis import compare_runs, rank_regions
+from napari_ood.analysis.diverging import By, as_regions, diverging_regions
 from napari_ood.analysis.regions import ORDERS, Region, find_regions
 from napari_ood.export.outline import Lattice, outlines
 from napari_ood.review import Kind, Verdict, match_verdicts
@@ -52,6 +53,21 @@ def steps(smooth: float) -> dict[str, str]:
         clock(took, f"rank by {by}", lambda by=by: rank_regions(regions, by, run))
     verdicts = clock(took, f"{N_VERDICTS:,} verdicts", lambda: judged(regions))
     clock(took, "match verdicts", lambda: match_verdicts(regions, verdicts))
+    # Another model: the same slide, other noise, one tile in twenty of another class.
+    other = DrawnRun(
+        scores + 0.5 * scores.std() * rng.normal(size=scores.shape),
+        predicted=(rng.random((SIDE, SIDE)) < 0.05).astype(int),
+    )
+    difference = clock(took, "compare with another run", lambda: compare_runs(run, other))
+    for by in By:
+        clock(took, f"divergences by {by}", lambda by=by: diverging_regions(difference, by))
+    clock(
+        took,
+        "summary of the comparison",
+        lambda: (difference.correlation, difference.kappa, difference.delta_map()),
+    )
+    worst = diverging_regions(difference)
+    clock(took, "divergences as regions", lambda: as_regions(difference, worst))
     lattice = Lattice(np.arange(SIDE + 1) * 96.0, np.arange(SIDE + 1) * 96.0)
     mask = flagged.reshape(SIDE, SIDE)
     clock(took, "outlines", lambda: outlines(mask, lattice))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,12 +37,32 @@ class DrawnRun:
     def index(self) -> NDArray[np.int64]:
         return np.argwhere(self.mask)
 
-    @property
+    @cached_property
     def run(self) -> Any:
         features = self.features
         if features is None:
             features = np.zeros((len(self.values), 0), np.float32)
-        return SimpleNamespace(grid=self.grid, features_of=lambda tiles: features[tiles])
+        return SimpleNamespace(
+            path=Path("drawn.ood.zarr"),
+            provenance={"slide": {"fingerprint": "0"}, "bundle": {"hashes": {}}},
+            grid=self.grid,
+            done=self.mask,
+            index=self.index,
+            boxes=self.grid.boxes(self.index),
+            n_tiles=len(self.index),
+            features_of=lambda tiles: features[tiles],
+        )
+
+    @property
+    def card(self) -> Any:
+        return SimpleNamespace(n_classes=len(self.classes), n_heads=3)
+
+    def score_name(self, name: str) -> str:
+        return self.roles.get(name, name)
+
+    def familiar(self, name: str) -> NDArray[np.float32]:
+        """Held-out tiles of a bundle: as many below as above 0, 5 % above 2."""
+        return np.linspace(-2.2, 2.2, 101, dtype=np.float32)
 
     def score(self, name: str) -> NDArray[np.float32]:
         assert name in {*self.roles, *self.roles.values()}

@@ -89,11 +89,17 @@ def diverging_regions(
     """
     by = By(by)
     codes = _directions(difference, at_least) if by is By.SCORE else _pairs(difference)
-    members = _connected(difference, codes)
-    size = np.abs(np.nan_to_num(difference.delta))
-    ranks = [(float(size[m].max()), float(len(m))) for m in members]
-    worst = sorted(range(len(members)), key=lambda i: ranks[i][:: 1 if by is By.SCORE else -1])
-    return tuple(_build(difference, members[i], n) for n, i in enumerate(worst[::-1][:most], 1))
+    pairs, starts = _connected(difference, codes)
+    if not len(starts):
+        return ()
+    peaks = np.maximum.reduceat(np.abs(np.nan_to_num(difference.delta[pairs])), starts)
+    stops = np.append(starts[1:], len(pairs))
+    ranks = (peaks, stops - starts) if by is By.CLASS else (stops - starts, peaks)
+    worst = np.lexsort(ranks)[::-1][:most].tolist()
+    return tuple(
+        _build(difference, pairs[starts[i] : stops[i]], number)
+        for number, i in enumerate(worst, start=1)
+    )
 
 
 def as_regions(
@@ -145,19 +151,20 @@ def _pairs(difference: RunDifference) -> Ints:
     return np.where(difference.disagree, code, NOWHERE)
 
 
-def _connected(difference: RunDifference, codes: Ints) -> list[Ints]:
-    """Positions of tiles of one code that touch, also at a corner; one array per region."""
+def _connected(difference: RunDifference, codes: Ints) -> tuple[Ints, Ints]:
+    """Tiles of one code that touch, also at a corner: positions, region after region; starts."""
     from scipy.ndimage import label
 
-    members: list[Ints] = []
+    members, starts, n = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     for code in np.unique(codes[codes != NOWHERE]):
         at = np.flatnonzero(codes == code)
         labels, _ = label(difference.on_grid(codes == code, False), np.ones((3, 3)))
         region = labels[tuple(difference.cells[at].T)]
         order = np.argsort(region, kind="stable")
-        cuts = np.flatnonzero(np.diff(region[order])) + 1
-        members += np.split(at[order], cuts)
-    return members
+        members.append(at[order])
+        starts.append(n + np.flatnonzero(np.diff(region[order], prepend=0)))
+        n += len(at)
+    return np.concatenate(members), np.concatenate(starts)
 
 
 def _build(difference: RunDifference, pairs: Ints, number: int) -> Divergence:

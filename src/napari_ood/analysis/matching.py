@@ -84,9 +84,15 @@ def match_tiles(a: Run, b: Run) -> TileMatch:
         tiles_b=tiles_b,
         same_grid=_same_lattice(a.grid, b.grid),
         finer="b" if swapped else "a",
-        n_only_a=a.n_tiles - len(np.unique(tiles_a)),
-        n_only_b=b.n_tiles - len(np.unique(tiles_b)),
+        n_only_a=_n_alone(a, tiles_a),
+        n_only_b=_n_alone(b, tiles_b),
     )
+
+
+def _n_alone(run: Run, matched: Ints) -> int:
+    alone = np.ones(run.n_tiles, bool)
+    alone[matched] = False
+    return int(alone.sum())
 
 
 def _fineness(grid: TileGrid) -> tuple[float, float]:
