@@ -24,9 +24,11 @@ INK, GLASS, FOLD, BLUR = "pen ink", "blank glass", "fold", "blur"
 STAIN, SCALE = "stain shift", "scale mismatch"
 INK_CELLS = 0.04
 """Share of a tile's cells of 8 px in the colour of ink, beyond what is usual."""
+DARK_FIELD = 0.1
+"""Brightness of a tile below which it is no bright-field image, or all black: not called ink."""
 GLASS_SHARE = 0.95
 """Or the usual highest share, where that is more."""
-SURE_BLUR, SURE_SCALE = 0.6, 0.8
+SURE = 0.8
 """Least probability of a grain, see ``explain.grain``, to speak of blur or of another scale."""
 LESS_SURE = 0.5
 """The same, of either, where a tile is known to be foreign."""
@@ -93,7 +95,8 @@ class Look:
         self.grains: NDArray[np.float64] | None = None
         if usual is not None and usual.spectrum is not None:
             self.spectrum = tile_spectrum(tiles)
-            self.grains = grain_shares(self.spectrum, usual.spectrum)
+            if usual.rule is not None:
+                self.grains = grain_shares(self.spectrum, usual.spectrum, usual.rule)
 
     def column(self, name: str) -> NDArray[np.float32]:
         """One of ``STATISTICS``, of all tiles; [n]."""
@@ -116,11 +119,11 @@ class Look:
             limits.append(fence(self.beside[clear, STATISTICS.index("fold")]))
         return min(limits)
 
-    def grain_is(self, kind: str, sure: float) -> Bools:
-        """Tiles of one of ``GRAINS``, with at least this probability; [n]."""
+    def grain_is(self, kind: str) -> Bools:
+        """Tiles that are of one of ``GRAINS`` with enough probability; [n]."""
         if self.grains is None:
             return np.zeros(len(self.statistics), bool)
-        limit = sure if self._strict else LESS_SURE
+        limit = SURE if self._strict else LESS_SURE
         return np.asarray(self.grains[:, GRAINS.index(kind)] >= limit)
 
     def grain_share(self, kind: str) -> float:
@@ -133,7 +136,7 @@ class Look:
 
     def spectral(self) -> Iterator[Evidence]:
         """Evidence of blur and scale; none where the bundle knows no spectra."""
-        if self.grains is None or self.usual is None:
+        if self.usual is None or self.usual.spectrum is None:
             return
         low, high = self.usual.spectrum_low, self.usual.spectrum_high
         assert low is not None and high is not None
@@ -156,7 +159,8 @@ def undisturbed(statistics: ArrayLike) -> Bools:
 
 
 def _inked(look: Look) -> Bools:
-    return np.asarray(look.column("ink") > look.high("ink", 0.0) + INK_CELLS)
+    lit = look.column("brightness_mean") > DARK_FIELD
+    return np.asarray(lit & (look.column("ink") > look.high("ink", 0.0) + INK_CELLS))
 
 
 def _glassy(look: Look) -> Bools:
@@ -176,10 +180,9 @@ def _blurred(look: Look) -> Bools:
         if look.card.whole_image:  # photographs differ too much in what they show
             return np.zeros(len(seen), bool)
         return np.asarray(seen & (look.column("detail") < NO_DETAIL))
-    less = look.column("detail") < look.usual.range("detail")[0]
     if look.grains is None:
-        return np.asarray(seen & less)
-    return np.asarray(seen & look.grain_is("blurred", SURE_BLUR) & less)
+        return np.asarray(seen & (look.column("detail") < look.usual.range("detail")[0]))
+    return np.asarray(seen & look.grain_is("blurred"))
 
 
 def _stained(look: Look) -> Bools:
@@ -192,7 +195,7 @@ def _stained(look: Look) -> Bools:
 def _scaled(look: Look) -> Bools:
     if look.card.whole_image:  # an image as a whole has no scale of its own
         return np.zeros(len(look.statistics), bool)
-    other = look.grain_is("magnified", SURE_SCALE) | look.grain_is("shrunk", SURE_SCALE)
+    other = look.grain_is("magnified") | look.grain_is("shrunk")
     return np.asarray(look.clear() & other)
 
 

@@ -85,6 +85,7 @@ def probable_cause(
     card: Card,
     *,
     spectrum: ArrayLike | None = None,
+    grain: ArrayLike | None = None,
     beside: ArrayLike | None = None,
     standing: Standing | None = None,
 ) -> Cause:
@@ -97,6 +98,7 @@ def probable_cause(
         those of a sample of the slide; None: fixed limits, and less can be named
     card : of the bundle
     spectrum : [m, B] float, of the same tiles: the reference's ``spectrum``
+    grain : [4, B + 1] float, the reference's ``grain``: tells blur from another scale
     beside : [n, S] float, statistics of a sample of the same slide: a fold is found by it, as it
         stands out from the slide more than from training tiles of many slides
     standing : where the place stands on the bundle's scores; None: not known
@@ -117,7 +119,7 @@ def probable_cause(
     strict = not standing.foreign
     usual = None
     if statistics is not None:
-        usual = Usual.of(statistics, spectrum, RARE if strict else UNCOMMON)
+        usual = Usual.of(statistics, spectrum, grain, RARE if strict else UNCOMMON)
     return cause_of(Look(pixels, usual, card, beside, strict), standing)
 
 
@@ -146,9 +148,16 @@ def cause_at(
             standing = standing_of(bundle, logits, features)
     if known is None and beside is not None:
         return cause_beside(tiles, beside, bundle.card, standing)
-    spectrum = None if reference is None or known is None else reference.spectrum
+    if reference is None or known is None:
+        return probable_cause(tiles, None, bundle.card, standing=standing)
     return probable_cause(
-        tiles, known, bundle.card, spectrum=spectrum, beside=beside, standing=standing
+        tiles,
+        known,
+        bundle.card,
+        spectrum=reference.spectrum,
+        grain=reference.grain,
+        beside=beside,
+        standing=standing,
     )
 
 

@@ -37,6 +37,7 @@ class Usual:
     stain_limit : what of the tiles' distances is usual, each compared with the others
     spectrum : [B] float64, mean of the tiles' spectra, or None
     spectrum_low, spectrum_high : [2] float64, usual `fineness` and `grain`, or None
+    rule : [4, B + 1], tells blur from another scale, or None
     """
 
     low: Doubles
@@ -48,14 +49,20 @@ class Usual:
     spectrum: Doubles | None = None
     spectrum_low: Doubles | None = None
     spectrum_high: Doubles | None = None
+    rule: Doubles | None = None
 
     @classmethod
     def of(
-        cls, statistics: ArrayLike, spectrum: ArrayLike | None = None, tail: float = RARE
+        cls,
+        statistics: ArrayLike,
+        spectrum: ArrayLike | None = None,
+        rule: ArrayLike | None = None,
+        tail: float = RARE,
     ) -> Usual:
         """Learn from tiles: [N ≥ 2, S] statistics and, where known, [N, B] spectra.
 
-        ``tail`` is the share of tiles that the ranges leave out at either end.
+        ``rule`` is the reference's ``grain``, [4, B + 1]; ``tail`` is the share of tiles that the
+        ranges leave out at either end.
         """
         x = np.asarray(statistics, np.float64)
         low, high = _range(x, tail)
@@ -67,8 +74,9 @@ class Usual:
         if spectrum is None:
             return cls(low, high, mean, scale, z, limit)
         bands = np.asarray(spectrum, np.float64)
+        told = None if rule is None else np.asarray(rule, np.float64)
         ranges = _range(np.stack([fineness(bands), grain(bands)], axis=1), tail)
-        return cls(low, high, mean, scale, z, limit, bands.mean(axis=0), *ranges)
+        return cls(low, high, mean, scale, z, limit, bands.mean(axis=0), *ranges, told)
 
     def range(self, name: str) -> tuple[float, float]:
         """Usual lowest and highest value of one of `STATISTICS`."""

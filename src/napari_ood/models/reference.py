@@ -47,7 +47,8 @@ TENSORS = (
 NUISANCE = "nuisance.features"
 _STATISTIC_TENSORS = tuple(f"train.statistics.{name}" for name in STATISTICS)
 """One tensor per statistic: the file says what is what."""
-SPECTRUM = "train.spectrum"
+SPECTRUM, GRAIN = "train.spectrum", "train.grain"
+N_GRAINS = 4
 LOW_QUANTILE, HIGH_QUANTILE = 0.05, 0.95
 
 
@@ -74,6 +75,8 @@ class Reference:
         How the training tiles look: ``napari_ood.slides.appearance.tile_statistics``.
     spectrum : [N, B] float, optional
         How coarse their grain is: ``napari_ood.slides.spectrum.tile_spectrum``.
+    grain : [4, B + 1] float, optional
+        The rule that tells blur from another scale by a spectrum: ``napari_ood.explain.grain``.
 
     Raises
     ------
@@ -96,6 +99,7 @@ class Reference:
         nuisance_features: ArrayLike | None = None,
         statistics: ArrayLike | None = None,
         spectrum: ArrayLike | None = None,
+        grain: ArrayLike | None = None,
     ) -> None:
         self.train_features = np.asarray(train_features, np.float32)
         self.train_labels = np.asarray(train_labels, np.int64)
@@ -109,6 +113,7 @@ class Reference:
         )
         self.statistics = None if statistics is None else np.asarray(statistics, np.float32)
         self.spectrum = None if spectrum is None else np.asarray(spectrum, np.float32)
+        self.grain = None if grain is None else np.asarray(grain, np.float32)
         self.blocks = tuple(blocks)
         self.temperature = float(temperature)
         self._fits: dict[str, Detector] = {}
@@ -267,6 +272,8 @@ class Reference:
             stored |= dict(zip(_STATISTIC_TENSORS, self.statistics.T, strict=True))
         if self.spectrum is not None:
             stored[SPECTRUM] = _half(self.spectrum)
+        if self.grain is not None:
+            stored[GRAIN] = self.grain
         # safetensors writes the buffer as it lies in memory and ignores strides.
         return {name: np.ascontiguousarray(array) for name, array in stored.items()}
 
@@ -291,6 +298,7 @@ class Reference:
             nuisance_features=tensors.get(NUISANCE),
             statistics=np.stack(columns, axis=1) if whole else None,
             spectrum=tensors.get(SPECTRUM),
+            grain=tensors.get(GRAIN),
             **named,
         )
 
@@ -364,6 +372,8 @@ class Reference:
             expected["train.statistics"] = (self.statistics.shape, (n, len(STATISTICS)))
         if self.spectrum is not None:
             expected[SPECTRUM] = (self.spectrum.shape, (n, N_BANDS))
+        if self.grain is not None:
+            expected[GRAIN] = (self.grain.shape, (N_GRAINS, N_BANDS + 1))
         for name, (found, wanted) in expected.items():
             if found != wanted:
                 raise BundleError(f"reference {name!r} has shape {found}, expected {wanted}")
@@ -371,7 +381,7 @@ class Reference:
             raise BundleError("a reference needs training and validation tiles")
         arrays = [self.train_features, self.validation_features, self.validation_logits]
         arrays += [self.head_weight, self.head_bias]
-        optional = (self.nuisance_features, self.statistics, self.spectrum)
+        optional = (self.nuisance_features, self.statistics, self.spectrum, self.grain)
         for array in arrays + [a for a in optional if a is not None]:
             if not np.isfinite(array).all():
                 raise BundleError("the reference holds values that are not finite")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_ood.models import MultiHeadNet, Reference
 from napari_ood.slides.appearance import tile_statistics
 from napari_ood.slides.spectrum import tile_spectrum
+from napari_ood.training.grain import fit_grain
 from napari_ood.training.loop import Labels, Tiles, run_network
 from napari_ood.training.nuisance import changed_tiles
 
@@ -86,6 +87,7 @@ def fit_reference(
         nuisance_features=nuisance,
         statistics=tile_statistics(train_images[kept]),
         spectrum=tile_spectrum(train_images[kept]),
+        grain=fit_grain(train_images[kept], scales=augment != "photo", seed=seed),
     )
 
 
