@@ -112,7 +112,7 @@ def read_verdicts(
     ExportError
         If a folder was named and there is none.
     """
-    from napari_ood.review.store import ReviewStore, review_folder, run_identity
+    from napari_ood.review import ReviewStore, review_folder, run_identity
 
     folder = review_folder(scored.run.path) if review is None else Path(review)
     if not folder.is_dir():

@@ -262,6 +262,6 @@ def _told(verdict: Verdict) -> dict[str, str]:
 
 
 def _run_id(results: Results) -> str:
-    from napari_ood.review.store import run_identity
+    from napari_ood.review import run_identity
 
     return run_identity(results.scored.run)

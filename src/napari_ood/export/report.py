@@ -96,7 +96,7 @@ def _n_pieces(results: Results, pdf: bool) -> int:
 
 
 def _review_folder(scored: ScoredRun, review: str | Path | None) -> Path:
-    from napari_ood.review.store import review_folder
+    from napari_ood.review import review_folder
 
     return Path(review) if review is not None else review_folder(scored.run.path)
 

@@ -13,7 +13,7 @@ from napari_ood.errors import ReviewError
 from napari_ood.export.importing import read_for_run, scored_run
 from napari_ood.export.verdict_import import as_verdicts
 from napari_ood.review import ReviewStore, Verdict, review_folder, run_identity
-from napari_ood.review.store import reviewer_key
+from napari_ood.review.places import reviewer_key
 
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun

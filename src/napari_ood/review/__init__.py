@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         error_rate,
     )
     from napari_ood.review.matching import Match, Matches, match_verdicts
-    from napari_ood.review.store import ReviewStore, review_folder, run_identity
+    from napari_ood.review.places import review_folder, run_identity
+    from napari_ood.review.store import ReviewStore
     from napari_ood.review.verdicts import Artefact, Kind, Verdict
 
 _HOME = {
@@ -33,8 +34,8 @@ _HOME = {
     "Matches": "matching",
     "match_verdicts": "matching",
     "ReviewStore": "store",
-    "review_folder": "store",
-    "run_identity": "store",
+    "review_folder": "places",
+    "run_identity": "places",
     "Artefact": "verdicts",
     "Kind": "verdicts",
     "Verdict": "verdicts",

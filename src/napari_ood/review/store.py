@@ -7,44 +7,24 @@ they work across restarts and nothing is ever taken out of a file.
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
-import re
 import threading
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ood.errors import ReviewError
-from napari_ood.naming import run_name
+from napari_ood.review.fold import Entry, Fold
 from napari_ood.review.journal import Journal, Record
 from napari_ood.review.matching import Matches, match_verdicts
+from napari_ood.review.places import file_name, reviewer_key
 from napari_ood.review.verdicts import Verdict
 
 if TYPE_CHECKING:
     from napari_ood.analysis.regions import Region
-    from napari_ood.inference import Run
 
 VERSION = 1
-_Entry = tuple[str, Verdict]
-"""A record's id and the verdict it gave."""
-
-
-def review_folder(run_path: str | Path) -> Path:
-    """Where the review of a run is kept by default: ``slide.review`` beside ``slide.ood.zarr``."""
-    path = Path(run_path)
-    return path.with_name(f"{run_name(path)}.review")
-
-
-def run_identity(run: Run) -> str:
-    """What makes a run the run that it is (slide, bundle, grid, tissue), as a sha256.
-
-    It is the same for a run that was resumed, copied or renamed.
-    """
-    identity = json.dumps(run.provenance["identity"], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 class ReviewStore:
@@ -74,7 +54,7 @@ class ReviewStore:
             raise ReviewError("a review needs the reviewer's name: enter yours")
         self._lock = threading.RLock()
         self._verdicts: dict[str, Verdict] = {}
-        self._own = Journal(self.path / _file_name(self.reviewer), self._check)
+        self._own = Journal(self.path / file_name(self.reviewer), self._check)
         self._journals = {self._own.path: self._own}
         self._unsaved: list[Record] = []
         self.refresh()
@@ -155,7 +135,7 @@ class ReviewStore:
         """
         return self._step("redo", lambda fold: fold.undone)
 
-    def _step(self, kind: str, entries_of: Callable[[_Fold], list[_Entry]]) -> Verdict | None:
+    def _step(self, kind: str, entries_of: Callable[[Fold], list[Entry]]) -> Verdict | None:
         """Move this reviewer's last entry from one list to the other."""
         with self._lock:
             self.refresh()
@@ -279,49 +259,5 @@ class ReviewStore:
         )
         return list({record["id"]: record for record in of_reviewer}.values())
 
-    def _fold(self, reviewer: str) -> _Fold:
-        return _Fold(self._records(reviewer), self._verdicts)
-
-
-class _Fold:
-    """What a reviewer's records come to: verdicts that count and those that were undone."""
-
-    def __init__(self, records: Iterable[Record], verdicts: Mapping[str, Verdict]) -> None:
-        self.done: list[_Entry] = []
-        self.undone: list[_Entry] = []
-        for record in records:
-            if "verdict" in record:
-                self.done.append((record["id"], verdicts[record["id"]]))
-                self.undone.clear()
-            elif "undo" in record:
-                _move(record["undo"], self.done, self.undone)
-            elif "redo" in record:
-                _move(record["redo"], self.undone, self.done)
-
-    def latest(self) -> tuple[Verdict, ...]:
-        by_region: dict[str, Verdict] = {}
-        for _, verdict in self.done:
-            by_region.pop(verdict.region_key, None)
-            by_region[verdict.region_key] = verdict
-        return tuple(by_region.values())
-
-
-def _move(record_id: str, source: list[_Entry], target: list[_Entry]) -> None:
-    """Move an entry; two windows that undid the same verdict at once undo it once."""
-    for i, entry in enumerate(source):
-        if entry[0] == record_id:
-            target.append(source.pop(i))
-            return
-
-
-def reviewer_key(reviewer: str) -> str:
-    """What tells reviewers apart: upper and lower case and spaces at the ends don't count."""
-    return " ".join(reviewer.split()).casefold()
-
-
-def _file_name(reviewer: str) -> str:
-    """A name for every file system: readable, and told apart by a hash."""
-    plain = unicodedata.normalize("NFKD", reviewer).encode("ascii", "ignore").decode().lower()
-    readable = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40]
-    digest = hashlib.sha256(reviewer_key(reviewer).encode()).hexdigest()[:8]
-    return f"{readable}-{digest}.jsonl".removeprefix("-")
+    def _fold(self, reviewer: str) -> Fold:
+        return Fold(self._records(reviewer), self._verdicts)

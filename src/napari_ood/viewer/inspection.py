@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from napari_ood.errors import OodError
 from napari_ood.passport import Passport, PassportOverride, PassportOverrides, make_passport
-from napari_ood.review.store import review_folder
+from napari_ood.review import review_folder
 from napari_ood.viewer.state import Phase
 from napari_ood.viewer.task import Task
 

@@ -175,6 +175,6 @@ def open_store(scored: ScoredRun, reviewer: str) -> ReviewStore:
     ReviewError
         If it cannot be read or belongs to another run.
     """
-    from napari_ood.review.store import ReviewStore, review_folder, run_identity
+    from napari_ood.review import ReviewStore, review_folder, run_identity
 
     return ReviewStore(review_folder(scored.run.path), run_identity(scored.run), reviewer)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from napari_ood import Bundle, Run
-from napari_ood.review.store import review_folder
+from napari_ood.review import review_folder
 from napari_ood.viewer import reviewer
 from napari_ood.viewer.flight import view_now
 from napari_ood.viewer.maps import Overlay

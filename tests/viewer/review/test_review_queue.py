@@ -12,7 +12,7 @@ import pytest
 
 from napari_ood import Bundle, Run, Slide
 from napari_ood.models import load_bundle
-from napari_ood.review.store import review_folder
+from napari_ood.review import review_folder
 from napari_ood.review.verdicts import Artefact, Kind
 from napari_ood.viewer.maps import Maps, Overlay
 from napari_ood.viewer.review_queue import ReviewQueue
