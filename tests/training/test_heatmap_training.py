@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from napari_ood.errors import TrainingCancelled, TrainingError
+from napari_ood.errors import BundleError, TrainingCancelled, TrainingError
 from napari_ood.evaluation import fpr_at_tpr, ood_auroc
 from napari_ood.evaluation.planted import KINDS, TISSUE, plant
-from napari_ood.models import Bundle
-from napari_ood.models.heatmap import tile_scores
+from napari_ood.models import Bundle, MultiHeadNet, save_bundle
+from napari_ood.models.heatmap import MapSpec, tile_scores
 from napari_ood.models.spatial import SpatialNet
 from napari_ood.samples.foreign import Foreign
 from napari_ood.training.heatmap import (
@@ -25,6 +27,7 @@ from napari_ood.training.heatmap import (
     train_heatmap,
 )
 from napari_ood.training.heatmap_artefacts import ARTEFACTS, plant_artefacts, visible
+from napari_ood.training.heatmap_layers import decoder_layers, location_layers, spatial_layers
 from napari_ood.training.heatmap_targets import (
     closest_of_class,
     difference_targets,
@@ -182,3 +185,21 @@ def test_a_training_can_be_cancelled_and_too_few_tiles_are_told(tiny_bundle: Bun
         )  # fmt: skip
     with pytest.raises(TrainingError, match="two tiles of each"):
         train_heatmap(tiny_bundle, shades(1, 0), shades(8, 1), None, config)
+
+
+def test_layers_are_neither_too_fine_nor_too_coarse():
+    sides = [48, 24, 12, 5]
+    maps = [MapSpec(f"l{side}", 8, side, side) for side in sides]
+    assert [m.height for m in decoder_layers(maps, 64)] == [24, 12, 5]
+    assert [m.height for m in location_layers(maps)] == [48, 24, 12]
+    assert decoder_layers(maps[:1], 64) == tuple(maps[:1])  # better a fine one than none
+    assert location_layers(maps[3:]) == tuple(maps[3:])
+
+
+def test_a_bundle_without_places_is_told(tiny_bundle: Bundle, tmp_path: Path):
+    assert [m.layer for m in spatial_layers(tiny_bundle)] == ["layer1"]
+    net = MultiHeadNet("timm:test_resnet", n_heads=3, n_classes=3, tile_size=32)
+    scores = {"uncertainty": "entropy", "ood": "mahalanobis"}
+    bare = save_bundle(tmp_path / "bare", net, replace(tiny_bundle.card, scores=scores))
+    with pytest.raises(BundleError, match=r"no feature block with places \(it stores penultimate"):
+        spatial_layers(bare)
