@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_ood.errors import ReviewError
 from napari_ood.review.verdicts import Artefact, Kind
 from napari_ood.viewer import review_keys as keys
+from napari_ood.viewer.difference_layer import difference_layer
 from napari_ood.viewer.flight import CONTEXT_TILES, Flight, view_of
 from napari_ood.viewer.outline import Outline
 from napari_ood.viewer.review_head import ReviewHead, message_of
@@ -33,6 +34,7 @@ from napari_ood.viewer.widgets import text_label
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Layer
 
     from napari_ood.analysis.regions import Region
     from napari_ood.viewer.maps import Overlay
@@ -147,11 +149,13 @@ class ReviewDock(TabbedDock):
         """Take the keys."""
         super().showEvent(event)
         self._bind_keys()
+        self._show_outline()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Give the keys back."""
         super().hideEvent(event)
         self.keys.unbind()
+        self._outline.hide()
 
     # ---------------------------------------------------------------- what the user asks for
 
@@ -162,13 +166,24 @@ class ReviewDock(TabbedDock):
 
     def _toggle_overlay(self) -> None:
         """Show the bare tissue, or again the overlay that was on it."""
-        session = self.bridge.session
+        session, difference = self.bridge.session, self._difference()
+        if difference is not None:
+            difference.visible = not difference.visible
+            self.panel.show_overlay(difference.visible)
+            return
         shown = session.state.overlay
         if shown is not None:
             self._overlay = shown
         session.set_overlay(
             None if shown is not None else self._overlay or self.queue.state.overlay
         )
+
+    def _difference(self) -> Layer | None:
+        """The layer of what two runs differ in, while that is what is reviewed."""
+        viewer = self.bridge.viewer
+        if viewer is None or self.queue.state.places is None:
+            return None
+        return difference_layer(viewer)
 
     def _set_reviewer(self, name: str) -> None:
         self.queue.set_reviewer(name)
@@ -205,6 +220,13 @@ class ReviewDock(TabbedDock):
         else:
             self._frame_timer.stop()
 
+    def _show_outline(self) -> None:
+        """Outline the region at hand again, after another dock was in front."""
+        state = self.queue.state
+        viewer = self.bridge.viewer if self._bridge is not None else None
+        if viewer is not None and state.region is not None and state.maps is not None:
+            self._outline.show(state.region.cells, state.maps, viewer.scene.camera.zoom)
+
     def _fly_on(self) -> None:
         if not self._flight.step():
             self._frame_timer.stop()
@@ -214,7 +236,9 @@ class ReviewDock(TabbedDock):
     def show_state(self, new: State, old: State | None) -> None:
         """Follow the session."""
         self.queue.follow(new)
-        self.panel.show_overlay(new.overlay is not None)
+        difference = self._difference()
+        over = new.overlay is not None or (difference is not None and difference.visible)
+        self.panel.show_overlay(over)
 
     def show_queue(self, new: QueueState, old: QueueState | None) -> None:
         """Redraw what differs between two snapshots; everything when ``old`` is None."""

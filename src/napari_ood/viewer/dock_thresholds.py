@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QCheckBox
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton
 from superqt.utils import signals_blocked
 
 from napari_ood.analysis.summary import summarise
 from napari_ood.errors import OodError
 from napari_ood.scores.thresholds import Meaning, value_threshold
-from napari_ood.viewer.canvas_legend import show_legend
+from napari_ood.viewer.canvas_legend import CanvasLegend, show_legend
+from napari_ood.viewer.canvas_picture import save_picture
 from napari_ood.viewer.follower import follow
 from napari_ood.viewer.histogram import KEY
 from napari_ood.viewer.layers import TITLES
@@ -25,6 +28,7 @@ from napari_ood.viewer.section_results import RAMPS
 from napari_ood.viewer.section_sets import SetsSection
 from napari_ood.viewer.section_temperature import TemperatureSection
 from napari_ood.viewer.sets import SetsAsked
+from napari_ood.viewer.ticker import main_window
 from napari_ood.viewer.widgets import Section, text_label
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ NO_RUN = "Thresholds need a run: open one, or run a bundle on a slide in the doc
 RUNNING = "Thresholds can be moved when the run has ended; the default holds meanwhile."
 NOT_STORED = "The run is not where it was stored any more: its thresholds cannot be moved."
 WORKING = "Reading the run…"
+IMAGES = "Pictures (*.png *.jpg *.tif)"
 WORDS_INTERVAL_MS = 120
 """While a threshold is dragged its words and numbers follow this often, line and map always."""
 ORDER = (Overlay.OOD, Overlay.APPEARANCE, Overlay.TISSUE, Overlay.UNCERTAINTY)
@@ -64,6 +69,9 @@ class ThresholdsDock(ScrollDock):
         self.legend = QCheckBox("Legend on the canvas")
         self.temperature = TemperatureSection()
         self.sets = SetsSection()
+        self.picture_button = QPushButton("Save a picture…")
+        self.picture_button.setToolTip("What the canvas shows, with the legend.")
+        self._viewer = napari_viewer
         self._shown_in = Section("On the slide")
         self._words = QTimer(self)
         self._words.setSingleShot(True)
@@ -77,6 +85,7 @@ class ThresholdsDock(ScrollDock):
         self._shown_in.body.addWidget(self.outlined)
         self._shown_in.body.addWidget(self.flagged_only)
         self._shown_in.body.addWidget(self.legend)
+        self._shown_in.body.addWidget(self.picture_button)
         self.column.setSpacing(12)
         self.column.addWidget(self.note)
         self.column.addWidget(self.key)
@@ -97,6 +106,7 @@ class ThresholdsDock(ScrollDock):
         self.outlined.toggled.connect(session.set_outlined)
         self.flagged_only.toggled.connect(session.set_flagged_only)
         self.legend.toggled.connect(session.set_legend)
+        self.picture_button.clicked.connect(self._save_picture)
         self.temperature.asked.connect(session.set_temperature)
         self.sets.asked.connect(self._ask_sets)
         self.sets.outlined.connect(session.set_sets_outlined)
@@ -126,6 +136,15 @@ class ThresholdsDock(ScrollDock):
     def _ask_sets(self, error: float | None, method: Method) -> None:
         asked = None if error is None else SetsAsked(error, method)
         self.bridge.session.set_sets(asked)
+
+    def _save_picture(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save a picture", "canvas.png", IMAGES)
+        if path:
+            legend = main_window(self).findChild(CanvasLegend)
+            try:
+                save_picture(self._viewer, legend, Path(path))
+            except OodError as error:
+                show_error(str(error))
 
     # ---------------------------------------------------------------- view of the state
 

@@ -37,6 +37,20 @@ def join_tabs(widget: QWidget) -> None:
         main.tabifyDockWidget(others[-1], dock)
         dock.show()
         dock.raise_()
+    for each in (dock, *others):
+        _shorten_tab(each)
+
+
+def _shorten_tab(dock: QDockWidget) -> None:
+    """Let a tab say what is on it: six tabs that all begin with "OOD" cannot be told apart."""
+    action = dock.toggleViewAction()
+    name = action.text() if action is not None else ""
+    short = dock.windowTitle().removesuffix(f" {OWN}").removeprefix("OOD ")
+    if short != dock.windowTitle():
+        dock.setWindowTitle(short[:1].upper() + short[1:])
+        dock.setToolTip(name)
+        if action is not None:
+            action.setText(name)  # of the menu Window, which Qt would rename as well
 
 
 def raise_dock(window: Window, name: str) -> None:

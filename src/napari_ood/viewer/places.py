@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_ood.viewer.maps import Maps
 
 
-MEASURE = "differs by"
+MEASURE = "|B − A|"
 
 
 @dataclass(frozen=True, eq=False)
