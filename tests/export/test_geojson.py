@@ -325,6 +325,33 @@ def test_old_classifications_and_measurements_are_read(tmp_path: Path) -> None:
     assert annotation.names == ("Tumor", "Positive") and annotation.measurements == {"a": 1.5}
 
 
+def test_what_qupath_0_7_writes_is_read(tmp_path: Path) -> None:
+    """Member by member as in its exports: no key that is empty, NaN as text, cells and ellipses."""
+    text = """[{"type":"Feature","id":"11111111-1111-4111-8111-111111111111","geometry":{"type":
+    "Polygon","coordinates":[[[10, 20],[10, 70],[60, 70],[60, 20],[10, 20]]],"plane":{"c":-1,"z":2,
+    "t":1}},"properties":{"objectType":"annotation","name":"a","classification":{"names":["Tumor",
+    "Positive"],"color":[200, 50, 50]},"isLocked":true,"measurements":{"Area px^2":2500.0,"Mean":
+    "NaN"},"metadata":{"ANNOTATION_DESCRIPTION":"seen"},"metadata":{"ANNOTATION_DESCRIPTION":"seen"},
+    "childObjects":[{"type":"Feature","geometry":{"type":"Polygon","coordinates":[[[12, 22],[12, 30]
+    ,[20, 30],[12, 22]]],"isEllipse":true},"properties":{"objectType":"annotation"}}]}},
+    {"type":"Feature","geometry":{"type":"Polygon","coordinates":[[[0, 0],[0, 9],[9, 9],[0, 0]]]},
+    "nucleusGeometry":{"type":"Polygon","coordinates":[[[1, 2],[1, 4],[2, 4],[1, 2]]]},
+    "properties":{"objectType":"cell","classification":{"name":"Tumor","color":[200, 0, 0]}}},
+    {"type":"Feature","id":"PathCellObject","geometry":{"type":"Polygon","coordinates":
+    [[[0, 0],[0, 9],[9, 9],[0, 0]]]},"properties":{}},
+    {"type":"Feature","geometry":{"type":"MultiPoint","coordinates":[[1, 2],[3, 4],[5, 6]]},
+    "properties":{"objectType":"annotation"}}]"""
+    path = tmp_path / "a.geojson"
+    path.write_text(text, "utf-8")
+    found = read_geojson(path)
+    first, second = found.annotations
+    assert (first.names, first.name) == (("Tumor", "Positive"), "a")
+    assert first.measurements == {"Area px^2": 2500.0} and first.outline.area == 2500
+    assert first.metadata == {"ANNOTATION_DESCRIPTION": "seen"}
+    assert second.names == () and second.outline.area == 32
+    assert found.passed_over == ("feature 5 is a MultiPoint", "2 cells, not annotations")
+
+
 def test_a_drawing_that_crosses_itself_is_repaired(tmp_path: Path) -> None:
     bow_tie = [[[0, 0], [100, 100], [100, 0], [0, 100], [0, 0]]]
     (tmp_path / "a.geojson").write_text(json.dumps(_drawn(None, name=None, rings=bow_tie)), "utf-8")

@@ -83,6 +83,17 @@ def n_pages(path: Path) -> int:
     return len(re.findall(rb"/Type /Page\b", data))
 
 
+class Looks:
+    """Says to stop after so many looks."""
+
+    def __init__(self, most: int) -> None:
+        self.n, self._most = 0, most
+
+    def __call__(self) -> bool:
+        self.n += 1
+        return self.n > self._most
+
+
 def cells(n: int) -> Any:
     done = np.zeros((8, 8), bool)
     done.flat[:n] = True
@@ -118,16 +129,10 @@ def test_cancelled_anywhere_the_files_of_before_are_whole(make_run: Any, tmp_pat
     assert len(set(told)) > 15, "progress is told in pieces"
     page, printed = (path.stat().st_mtime_ns for path in before)
     for at in np.linspace(0, len(told) - 2, 4).astype(int).tolist():
-        n = 0
-
-        def cancel() -> bool:
-            nonlocal n
-            n += 1
-            return n > at
-
+        looks = Looks(at)
         with pytest.raises(ExportCancelled):
-            write_report(scored, tmp_path, step=watched("report", cancel=cancel))
-        assert n == at + 1, "nothing more is done"
+            write_report(scored, tmp_path, step=watched("report", cancel=looks))
+        assert looks.n == at + 1, "nothing more is done"
         assert sorted(tmp_path.glob("*.report*")) == sorted(before)
         assert not list(tmp_path.glob(".*partial"))
         assert n_pages(before[1]) >= 3 and before[1].stat().st_mtime_ns == printed

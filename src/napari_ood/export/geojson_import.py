@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 Origin = tuple[float, float]
 _AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")
+_FOUND_NOT_DRAWN = {
+    name: kind
+    for kind in ("detection", "cell", "tile")
+    for name in (kind, f"Path{kind.title()}Object")
+}
+"""QuPath's types, since 0.3 and before, of what an algorithm found in thousands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +98,11 @@ def read_geojson(path: str | Path, origin: Origin = (0, 0)) -> GeoJson:
     content = _parse(path)
     record = _own_record(content)
     origin = _own_origin(record) or origin
-    annotations, passed_over = [], []
+    annotations, passed_over, detected = [], [], Counter[str]()
     for number, item in enumerate(_features(path, content), start=1):
+        if found := _FOUND_NOT_DRAWN.get(_object_type(item)):
+            detected[found] += 1
+            continue
         geometry = item.get("geometry")
         kind = geometry.get("type") if isinstance(geometry, dict) else None
         if not isinstance(geometry, dict) or kind not in _AREAS:
@@ -107,6 +117,7 @@ def read_geojson(path: str | Path, origin: Origin = (0, 0)) -> GeoJson:
             passed_over.append(f"feature {number} has no area")
         else:
             annotations.append(annotation)
+    passed_over += [f"{n:,} {kind}{'s' * (n > 1)}, not annotations" for kind, n in detected.items()]
     if not annotations:
         raise ExportError(f"{path.name} outlines nothing: export annotations with an area")
     return GeoJson(tuple(annotations), tuple(passed_over), record)
@@ -170,8 +181,18 @@ def _flattened(content: Any) -> Iterator[dict[str, Any]]:
         yield from _flattened(content.get("features"))
     elif isinstance(content, dict) and content.get("type") == "Feature":
         yield content
+        properties = content.get("properties")
+        if isinstance(properties, dict):  # objects inside of this one, where QuPath keeps them so
+            yield from _flattened(properties.get("childObjects"))
     elif isinstance(content, dict) and content.get("type") in _AREAS:
         yield {"type": "Feature", "geometry": content}
+
+
+def _object_type(item: Mapping[str, Any]) -> str:
+    """QuPath's word for what a feature is; before 0.3 it stood in the id."""
+    properties = item.get("properties")
+    found = properties.get("objectType") if isinstance(properties, dict) else None
+    return str(found or item.get("id"))
 
 
 def _annotation(item: Mapping[str, Any], outline: Any) -> Annotation:
