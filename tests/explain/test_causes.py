@@ -1,0 +1,206 @@
+"""Named causes of planted changes, on drawn tiles: where the tile has none, none is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from scipy import ndimage
+from skimage.color import hed2rgb, rgb2hed
+
+from napari_ood.errors import ExplainError
+from napari_ood.explain.causes import (
+    CAUSES,
+    NOTHING,
+    TISSUE,
+    UNKNOWN,
+    Cause,
+    Standing,
+    cause_at,
+    cause_beside,
+    probable_cause,
+)
+from napari_ood.models import Bundle, load_bundle
+from napari_ood.slides.appearance import tile_statistics
+from napari_ood.slides.spectrum import tile_spectrum
+from napari_ood.training.grain import fit_grain
+
+RGB = NDArray[np.uint8]
+SIDE = 64
+
+
+def drawn(n: int, seed: int, nucleus: float = 2.0) -> RGB:
+    """Tiles of eosin with nuclei of haematoxylin, of varied amounts; ``nucleus``: their size."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(n):
+        noise = ndimage.gaussian_filter(rng.normal(size=(SIDE, SIDE)), nucleus, mode="wrap")
+        nuclei = np.clip(noise / noise.std() - 0.5, 0, 1.5) * rng.uniform(0.7, 1.3)
+        fibres = 0.006 * rng.normal(size=(SIDE, SIDE))
+        eosin = np.full_like(nuclei, 0.07 * rng.uniform(0.7, 1.3)) + fibres
+        hed = np.stack([0.03 + 0.08 * nuclei, eosin, 0 * nuclei], axis=-1)
+        out.append(np.round(255 * hed2rgb(hed)).astype(np.uint8))
+    return np.stack(out)
+
+
+USUAL = drawn(120, seed=1)
+CARD = replace(load_bundle("synthetic-he").card, tile_size=SIDE)
+
+
+@pytest.fixture(scope="module")
+def judge() -> Callable[..., Cause]:
+    """``probable_cause`` with drawn tiles as training tiles."""
+    statistics, spectrum = tile_statistics(USUAL), tile_spectrum(USUAL)
+    rule = fit_grain(USUAL)
+
+    def named(tiles: RGB, **more: object) -> Cause:
+        return probable_cause(tiles, statistics, CARD, spectrum=spectrum, grain=rule, **more)  # type: ignore[arg-type]
+
+    return named
+
+
+def blurred(tiles: RGB) -> RGB:
+    kernel = ImageFilter.GaussianBlur(2.5)
+    return np.stack([np.asarray(Image.fromarray(tile).filter(kernel)) for tile in tiles])
+
+
+def inked(tiles: RGB) -> RGB:
+    out = tiles.copy()
+    out[:, 20:50] = (0.3 * out[:, 20:50] + 0.7 * np.array([30, 120, 90])).astype(np.uint8)
+    return out
+
+
+def folded(tiles: RGB) -> RGB:
+    return np.round(255 * (tiles / 255.0) ** 2.5).astype(np.uint8)
+
+
+def brown(tiles: RGB) -> RGB:
+    hed = rgb2hed(tiles)
+    hed[..., 2], hed[..., 1] = hed[..., 1] * 1.5, 0
+    return np.round(255 * hed2rgb(hed)).astype(np.uint8)
+
+
+def glass(tiles: RGB) -> RGB:
+    rng = np.random.default_rng(0)
+    return np.round(243 + rng.normal(0, 2, tiles.shape)).clip(0, 255).astype(np.uint8)
+
+
+PLANTED: dict[str, Callable[[RGB], RGB]] = {
+    "blur": blurred,
+    "pen ink": inked,
+    "fold": folded,
+    "stain shift": brown,
+    "blank glass": glass,
+}
+
+
+@pytest.mark.parametrize("cause", PLANTED)
+def test_a_planted_change_is_named_and_its_number_lies_outside(
+    cause: str, judge: Callable[..., Cause]
+) -> None:
+    tiles = PLANTED[cause](drawn(12, seed=2))
+    alone = [judge(tile) for tile in tiles]
+    assert sum(found.name == cause for found in alone) >= 10
+    together = judge(tiles)
+    assert together.name == cause and together.share >= 0.8 and together.words
+    assert any(evidence.outside for evidence in together.evidence)
+
+
+def test_unchanged_tiles_have_nothing_unusual(judge: Callable[..., Cause]) -> None:
+    names = [judge(tile).name for tile in drawn(60, seed=3)]
+    assert names.count(NOTHING) >= 57
+
+
+def test_larger_structures_are_another_scale_and_no_blur(judge: Callable[..., Cause]) -> None:
+    sides = [
+        np.asarray(Image.fromarray(tile).resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC))
+        for tile in drawn(12, seed=4)
+    ]
+    found = judge(np.stack(sides)[:, :SIDE, :SIDE])
+    assert found.name == "scale mismatch" and "larger" in found.words
+
+
+def test_what_the_scores_say_decides_where_no_rule_does(judge: Callable[..., Cause]) -> None:
+    tiles = drawn(6, seed=5)
+    assert judge(tiles, standing=Standing(ood=0.4, tissue=0.4)).name == NOTHING
+    assert judge(tiles, standing=Standing(ood=2.0, appearance=0.5, tissue=2.0)).name == TISSUE
+    assert judge(tiles, standing=Standing(ood=2.0, appearance=2.0, tissue=0.5)).name == UNKNOWN
+    assert judge(tiles, standing=Standing(ood=2.0)).name == UNKNOWN
+    scores = [e for e in judge(tiles, standing=Standing(2, 0.5, 2)).evidence if "score" in e.what]
+    assert [e.outside for e in scores] == [False, True]
+
+
+def test_half_of_the_tiles_name_a_place_and_fewer_do_not(judge: Callable[..., Cause]) -> None:
+    tiles = drawn(10, seed=6)
+    for n, named in ((4, NOTHING), (5, "pen ink"), (10, "pen ink")):
+        place = np.concatenate([inked(tiles[:n]), tiles[n:]])
+        assert judge(place).name == named
+    both = inked(folded(tiles))
+    assert judge(both).name == "pen ink"  # what hides the tissue comes first
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["noise", "flat", "black", "white"]))
+def test_any_pixels_get_a_cause_with_finite_numbers(seed: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    values = {"noise": None, "flat": rng.integers(0, 256, 3), "black": 0, "white": 255}[kind]
+    shape = (SIDE, SIDE, 3)
+    tile = rng.integers(0, 256, shape) if values is None else np.full(shape, values)
+    for statistics in (None, tile_statistics(USUAL)):
+        found = probable_cause(tile.astype(np.uint8), statistics, CARD)
+        assert found.name in CAUSES and found.words
+        assert all(np.isfinite(evidence.value) for evidence in found.evidence)
+        assert 0 < found.share <= 1
+
+
+def test_without_a_word_of_training_fixed_limits_find_what_they_can(tiny_bundle: Bundle) -> None:
+    tiles = drawn(5, seed=7)
+    found = {change: cause_at(tiny_bundle, PLANTED[change](tiles)) for change in PLANTED}
+    assert found["pen ink"].name == "pen ink" and found["blank glass"].name == "blank glass"
+    assert found["blur"].name == "blur"
+    plain = cause_at(tiny_bundle, tiles)
+    assert plain.name == NOTHING and "does not store how its training tiles look" in plain.words
+    assert all(e.low is None and e.high is None for e in plain.evidence)
+
+
+def test_the_rest_of_the_slide_stands_in_for_training(tiny_bundle: Bundle) -> None:
+    """Even where a tenth of the slide has the very artefact."""
+    slide = drawn(60, seed=8)
+    for cause in ("blur", "pen ink", "fold"):
+        beside = tile_statistics(np.concatenate([slide, PLANTED[cause](slide[:6])]))
+        place = PLANTED[cause](drawn(3, seed=9))
+        found = cause_beside(place, beside, CARD)
+        assert found.name == cause and "slide's own tiles" in found.words
+        assert cause_beside(drawn(3, seed=10), beside, CARD).name == NOTHING
+
+
+def test_what_are_no_tiles_is_refused() -> None:
+    for tiles in (np.zeros((0, 64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)):
+        with pytest.raises(ExplainError, match="a cause needs tiles"):
+            probable_cause(tiles, None, CARD)
+    with pytest.raises(ExplainError, match="8 px or more"):
+        probable_cause(np.zeros((4, 4, 3), np.uint8), None, CARD)
+    with pytest.raises(ExplainError, match="uint8"):
+        probable_cause(np.zeros((64, 64, 3), np.float32), None, CARD)  # type: ignore[arg-type]
+
+
+def test_real_artefacts_on_the_shipped_bundle(shared_data: Path) -> None:
+    """Tiles that nobody planted anything on, and those of the bundle's own validation split."""
+    bundle = load_bundle("lymph-node-he")
+
+    def named(pattern: str, n: int) -> list[str]:
+        paths = sorted(shared_data.glob(pattern))
+        chosen = paths[:: max(1, len(paths) // n)]
+        return [cause_at(bundle, np.asarray(Image.open(p).convert("RGB"))).name for p in chosen]
+
+    familiar = named("pcam/valid/**/*.jpg", 40)
+    assert len(familiar) >= 40 and familiar.count(NOTHING) >= 0.85 * len(familiar)
+    brown = named("ood/ihc-colon/t96/*.jpg", 20)
+    assert len(brown) >= 8 and brown.count("stain shift") >= 0.7 * len(brown)
