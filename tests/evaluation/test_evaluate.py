@@ -18,8 +18,7 @@ from napari_ood.evaluation.scoring import score_names, split_names
 from napari_ood.evaluation.tileset import tile_set
 from napari_ood.models import Bundle, load_bundle
 from napari_ood.models.card import REFERENCE
-from napari_ood.scores import mean_probability
-from napari_ood.scores import HEAD_SCORES
+from napari_ood.scores import HEAD_SCORES, mean_probability
 from napari_ood.training import TileDataset, read_dataset
 
 CLASSES = ("red", "green", "blue")

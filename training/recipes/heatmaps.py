@@ -28,8 +28,8 @@ from napari_ood.training.heatmap import HeatmapConfig, HeatmapProgress
 from napari_ood.training.heatmap_make import HeatmapRequest, add_heatmap
 
 CONFIGS = {
-    "lymph-node-he": HeatmapConfig(epochs=14, n_tiles=4500),
-    "synthetic-he": HeatmapConfig(epochs=14, n_tiles=3000),
+    "lymph-node-he": HeatmapConfig(epochs=12),
+    "synthetic-he": HeatmapConfig(epochs=14),
     "dermoscopy": HeatmapConfig(),
 }
 PLACES_ONLY = ("dermoscopy",)
