@@ -25,7 +25,7 @@ STAIN, SCALE = "stain shift", "scale mismatch"
 INK_CELLS = 0.04
 """Share of a tile's cells of 8 px in the colour of ink, beyond what is usual."""
 DARK_FIELD = 0.1
-"""Brightness of a tile below which it is no bright-field image, or all black: not called ink."""
+"""Brightness of a tile below which it is no bright-field image, or all black: no rule is for it."""
 GLASS_SHARE = 0.95
 """Or the usual highest share, where that is more."""
 SURE = 0.8
@@ -131,8 +131,9 @@ class Look:
         return 0.0 if self.grains is None else float(self.grains[:, GRAINS.index(kind)].mean())
 
     def clear(self) -> Bools:
-        """Tiles with something to see, and no ink on it."""
-        return np.asarray((self.column("glass") < GLASS_SHARE) & ~_inked(self))
+        """Tiles with something to see in a bright field, and no ink on it."""
+        seen = (self.column("glass") < GLASS_SHARE) & (self.column("brightness_mean") > DARK_FIELD)
+        return np.asarray(seen & ~_inked(self))
 
     def spectral(self) -> Iterator[Evidence]:
         """Evidence of blur and scale; none where the bundle knows no spectra."""
@@ -171,7 +172,7 @@ def _glassy(look: Look) -> Bools:
 
 def _folded(look: Look) -> Bools:
     dark = look.column("density_mean") > DENSE
-    return np.asarray(dark & (look.column("fold") > look.fold_limit()) & ~_inked(look))
+    return np.asarray(dark & (look.column("fold") > look.fold_limit()) & look.clear())
 
 
 def _blurred(look: Look) -> Bools:

@@ -219,9 +219,11 @@ def _without(look: Look, standing: Standing) -> tuple[str, str]:
 
 
 def _scale_words(look: Look) -> str:
-    size = "larger" if look.grain_share("magnified") > look.grain_share("shrunk") else "smaller"
+    larger = look.grain_share("magnified") > look.grain_share("shrunk")
+    size = "larger" if larger else "smaller"
     at = "" if look.card.mpp is None else f" at {look.card.mpp:g} µm per px"
-    return f"Structures are {size} than in training{at}: {WORDS[SCALE]}"
+    alike = " A slight blur looks alike." if larger else ""
+    return f"Structures are {size} than in training{at}: {WORDS[SCALE]}{alike}"
 
 
 def _standings(standing: Standing) -> Iterator[Evidence]:
