@@ -28,19 +28,23 @@ BUNDLES = ("synthetic-he", "lymph-node-he", "dermoscopy")
 REPEATS, BATCH = 3, 8
 FAITHFUL = "lymph-node-he"
 RANDOM = "random order"
+FEWER = {"rise": {"n_masks": 300}, "perturbation": {"n_iterations": 100}}
+N_STEPS = 16
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Cost and faithfulness of saliency methods.")
     parser.add_argument("--tiles", type=Path, required=True, help="folder with labels.csv (PCam)")
-    parser.add_argument("--n", type=int, default=5, help="tiles per class")
+    parser.add_argument("--n", type=int, default=4, help="tiles per class")
+    parser.add_argument("--only", choices=("cost", "faithfulness"), help="one of the two parts")
     args = parser.parse_args()
-    tiles = read_tiles(args.tiles, args.n)
     print("# What saliency costs, and which methods are faithful\n")
     print("Written by `benchmarks/saliency.py`. Read the methods' caveats in [explain.md]"
           "(../explain.md).\n")  # fmt: skip
-    print_costs()
-    print_faithfulness(tiles)
+    if args.only != "faithfulness":
+        print_costs()
+    if args.only != "cost":
+        print_faithfulness(read_tiles(args.tiles, args.n))
 
 
 def read_tiles(folder: Path, n_each: int) -> NDArray[np.uint8]:
@@ -123,7 +127,9 @@ def print_faithfulness(tiles: NDArray[np.uint8]) -> None:
         rho = np.empty(len(tiles), np.float32)
         for c in np.unique(predicted):
             at = predicted == c
-            sanity = randomisation_check(explainer, tiles[at], method, Target.of_class(int(c)))
+            options = FEWER.get(method, {})
+            target = Target.of_class(int(c))
+            sanity = randomisation_check(explainer, tiles[at], method, target, **options)
             maps[at], rho[at] = sanity.original.values, sanity.correlations
         rows[method] = (curves(explainer, tiles, maps, predicted), rho)
         print(f"{method} done", file=sys.stderr, flush=True)
@@ -135,18 +141,22 @@ def curves(explainer, tiles, maps, predicted) -> NDArray[np.float64]:  # type: i
     return np.array([
         (found.deletion_auc, found.insertion_auc)
         for tile, values, c in zip(tiles, maps, predicted, strict=True)
-        for found in [perturbation_curves(explainer, tile, values, Target.of_class(int(c)))]
+        for found in [
+            perturbation_curves(explainer, tile, values, Target.of_class(int(c)), N_STEPS)
+        ]
     ])  # fmt: skip
 
 
 def print_rows(rows: dict[str, tuple[NDArray, NDArray]], n: int, p: float) -> None:  # type: ignore[type-arg]
+    words = ", ".join(f"{METHODS[m].title} with {v} {k[2:]}" for m, o in FEWER.items()
+                      for k, v in o.items())  # fmt: skip
     print(f"## Faithfulness\n\n{FAITHFUL}, {n} validation tiles of PatchCamelyon, the predicted "
           f"class (mean probability {p:.2f}). A faithful map has a low deletion AUC (the class "
           "goes when the most salient pixels are blurred first) and a high insertion AUC (it comes "
-          "back first). Difference: insertion − deletion, and by how much that is more than for pixels "
-          "in random order, mean ± standard error over tiles, paired. Correlation with the map of "
-          "randomised weights: near 0 is good; near 1, the map shows the picture and not what the "
-          "model learned.\n")  # fmt: skip
+          "back first). Difference: insertion − deletion, and by how much that is more than for "
+          "pixels in random order, mean ± standard error over tiles, paired. Correlation with the "
+          "map of randomised weights: near 0 is good; near 1, the map shows the picture and not "
+          f"what the model learned. To save time: {words}.\n")  # fmt: skip
     print("| | deletion ↓ | insertion ↑ | difference ↑ | more than random | correlation ↓ |")
     print("|---|---:|---:|---:|---:|---:|")
     base = np.diff(rows[RANDOM][0])[:, 0]

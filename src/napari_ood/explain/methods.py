@@ -73,8 +73,8 @@ _ALL = (
         "Guided backprop",
         signed=False,
         slow=False,
-        note="Edge-like and not faithful: the map hardly changes when the weights are randomised; "
-        "do not read it as a reason.",
+        note="Edge-like and not faithful: in wide networks the map hardly changes when the weights "
+        "are randomised; do not read it as a reason.",
         unit=PER_COLOUR,
     ),
     Method(
