@@ -363,6 +363,25 @@ def test_maps_have_one_scale_and_come_back_at_once(inspector: Inspector) -> None
     np.testing.assert_array_equal(inspector.state.shown.values, first.values)
 
 
+def test_each_layer_has_a_scale_of_its_own_and_other_methods_have_no_layer(
+    inspector: Inspector,
+) -> None:
+    inspector.show_tab(Tab.SALIENCY)
+    inspector.select((2, 2))
+    assert inspector.wait(WAIT_S)
+    last = inspector.state.shown
+    inspector.wish(layer=inspector.state.layers[0])
+    assert inspector.wait(WAIT_S)
+    finest = inspector.state.shown
+    assert last is not None and finest is not None, inspector.state.problem
+    assert finest.saliency.layer == inspector.state.layers[0] != last.saliency.layer
+    assert finest.limit != last.limit
+    inspector.wish(method="gradient")
+    assert inspector.state.wish.layer is None
+    assert inspector.wait(WAIT_S)
+    assert inspector.state.shown is not None and inspector.state.problem == ""
+
+
 def test_a_box_is_one_layer_on_the_slide(bridge: Bridge, inspector: Inspector) -> None:
     viewer = bridge.viewer
     assert viewer is not None

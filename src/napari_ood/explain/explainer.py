@@ -169,7 +169,9 @@ class Explainer:
         with self._lock:
             return self._engine().default_layer(target)
 
-    def scale(self, method: str, target: Target, tiles: ArrayLike) -> float:
+    def scale(
+        self, method: str, target: Target, tiles: ArrayLike, layer: str | None = None
+    ) -> float:
         """The one display limit of a slide: colours run from 0, or from minus it, to it.
 
         For occlusion and RISE it follows from how much the target varies in distribution, for
@@ -180,6 +182,7 @@ class Explainer:
         ----------
         method, target : as :meth:`explain` takes them
         tiles : [N, t, t, 3] uint8, a sample of the slide's tiles
+        layer : of class activation maps: each layer's have a size of their own
         """
         how = find_method(method)
         x = check_tiles(tiles, self.bundle)
@@ -192,7 +195,7 @@ class Explainer:
             raise ExplainError("a display limit needs at least one tile")
         most = SLOW_SAMPLE if how.slow else SAMPLE
         rows = np.unique(np.linspace(0, len(x) - 1, min(most, len(x))).round().astype(int))
-        found = np.abs(self.explain(x[rows], how.name, target).values)
+        found = np.abs(self.explain(x[rows], how.name, target, layer=layer).values)
         limit = float(np.nanpercentile(found, SCALE_PERCENTILE))
         # Maps that are 0 nearly everywhere have a largest value all the same.
         return limit or float(np.nanmax(found)) or 1.0

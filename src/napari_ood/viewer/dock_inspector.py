@@ -88,6 +88,7 @@ class InspectorDock(TabbedDock):
         self.sanity = SanitySection()
         self.fine_map = FineMapPanel(self.bridge)
         self._poll_timer, self._frame_timer = QTimer(self), QTimer(self)
+        self._hide_timer = QTimer(self)
         self._lay_out()
         self._connect()
         self.show_inspected(self.inspector.state, None)
@@ -107,6 +108,9 @@ class InspectorDock(TabbedDock):
         inspector.changed.connect(self.show_inspected)
         self._poll_timer.setInterval(POLL_INTERVAL_MS)
         self._poll_timer.timeout.connect(self._poll)
+        self._hide_timer.setSingleShot(True)
+        self._hide_timer.setInterval(0)
+        self._hide_timer.timeout.connect(self._show_map)
         self._frame_timer.setInterval(FRAME_INTERVAL_MS)
         self._frame_timer.timeout.connect(self._fly_on)
         self.tile.most_foreign_asked.connect(self._go_to_most_foreign)
@@ -224,13 +228,20 @@ class InspectorDock(TabbedDock):
             self._show_outline(new)
         if new.differs(old, "maps", "cells", "look", "looking", "tab", "running"):
             self._show_look(new)
-        if new.differs(old, "shown"):
-            viewer = self.bridge.viewer
-            if viewer is not None:
-                show_saliency(viewer, new.shown)
+        if new.differs(old, "shown", "explaining"):
+            if new.shown is None:
+                self._hide_timer.start()
+            else:
+                self._show_map()
         self._show_saliency(new)
         if self.inspector.working or new.looking or new.explaining or new.checking:
             self._poll_timer.start()
+
+    def _show_map(self) -> None:
+        """Show the map at hand; the last one stays until the next comes, and goes if none does."""
+        state, viewer = self.inspector.state, self.bridge.viewer
+        if viewer is not None and (state.shown is not None or not state.explaining):
+            show_saliency(viewer, state.shown)
 
     def _show_tile(self) -> None:
         readout, limits = self._readout()
@@ -335,8 +346,8 @@ class InspectorDock(TabbedDock):
             self.inspector.changed.disconnect(self.show_inspected, missing_ok=True)
             self.inspector.stop()
             self.fine_map.teardown()
-            self._poll_timer.stop()
-            self._frame_timer.stop()
+            for timer in (self._poll_timer, self._frame_timer, self._hide_timer):
+                timer.stop()
             self._outline.remove()
         super().teardown()
 

@@ -37,6 +37,7 @@ from napari_ood.viewer.inspector_work import (
 )
 from napari_ood.viewer.latest import Latest
 from napari_ood.viewer.maps import NO_TILE, Overlay
+from napari_ood.viewer.saliency_choices import CAMS, kind_of
 from napari_ood.viewer.state import Phase
 from napari_ood.viewer.tile_pixels import cells_in, finished_cells
 from napari_ood.viewer.why import Why
@@ -260,7 +261,7 @@ class Inspector:
 
     def wish(self, **changes: Any) -> None:
         """Ask for another ``method``, ``target`` or ``layer``."""
-        wished = replace(self.state.wish, **changes)
+        wished = self._possible(replace(self.state.wish, **changes))
         if wished == self.state.wish:
             return
         self._explain.drop()
@@ -268,6 +269,15 @@ class Inspector:
         shown = self._known(self.state.cells, wished)
         self._update(wish=wished, shown=shown, explaining=False, problem="")
         self._explain_if_followed()
+
+    def _possible(self, wish: Wish) -> Wish:
+        """Without a layer that the method does not read, or a target that it does not explain."""
+        explained = kind_of(wish.target) in self.methods()[wish.method].targets
+        return replace(
+            wish,
+            target=wish.target if explained else None,
+            layer=wish.layer if wish.method in CAMS else None,
+        )
 
     def methods(self) -> dict[str, Method]:
         """Saliency methods by name."""
@@ -291,7 +301,7 @@ class Inspector:
         target = s.wish.target or self._predicted()
         title = self._title(s.wish, target)
         explainer = self._explainer_for(subject.maps)
-        limit = self._limits.get(subject.maps, {}).get((s.wish.method, target))
+        limit = self._limits.get(subject.maps, {}).get((s.wish.method, s.wish.layer, target))
         self._drop_check()
         self._explain.ask(
             partial(explain, subject, s.cells, s.wish, target, title, explainer, limit)
@@ -417,7 +427,8 @@ class Inspector:
         assert s.maps is not None
         if not s.running:
             # While a run goes on the sample is of what has been run so far.
-            self._limits.setdefault(s.maps, {})[shown.wish.method, shown.target] = shown.limit
+            scale = (shown.wish.method, shown.wish.layer, shown.target)
+            self._limits.setdefault(s.maps, {})[scale] = shown.limit
             kept = self._kept.setdefault(s.maps, OrderedDict())
             kept[shown.cells, shown.wish] = shown
             while len(kept) > KEPT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from napari_ood.viewer.maps import Maps
     from napari_ood.viewer.task import Task
     from napari_ood.viewer.why import Why
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
@@ -94,6 +97,9 @@ def _tried(answer: Callable[[], T]) -> Answer[T]:
         return Answer(answer())
     except (OodError, ValueError) as error:  # ValueError: numbers that are not finite
         return Answer(None, str(error))
+    except Exception as error:
+        log.exception("an answer failed")  # the others can still be had
+        return Answer(None, f"This failed: {type(error).__name__}: {error}")
 
 
 def _pixels(subject: Subject, cell: Cell) -> NDArray[np.uint8]:
@@ -173,7 +179,7 @@ def explain(
     maps = subject.maps
     if limit is None:
         sample = read_tiles(subject.slide, maps.grid, sample_cells(maps, N_SCALE_TILES))
-        limit = explainer.scale(wish.method, target, sample)
+        limit = explainer.scale(wish.method, target, sample, wish.layer)
     tiles = read_tiles(subject.slide, maps.grid, cells)
     saliency = explainer.explain(
         tiles, wish.method, target,

@@ -109,13 +109,27 @@ def show_saliency(viewer: ViewerModel, shown: Shown | None) -> None:
         viewer.layers.selection.clear()
         viewer.layers.selection.update(selection)
     elif layer.metadata[SALIENCY_KEY] is not shown:
-        array, options, _ = data
-        layer.data, layer.metadata = array, options["metadata"]
-        layer.colormap, layer.contrast_limits = options["colormap"], options["contrast_limits"]
+        _reuse(layer, data)
+    if not layer.visible:
+        layer.visible = True
+
+
+def _reuse(layer: Layer, data: LayerData) -> None:
+    """Let the layer show another map, setting what differs: each change takes napari 10 ms."""
+    before: Shown = layer.metadata[SALIENCY_KEY]
+    array, options, _ = data
+    shown: Shown = options["metadata"][SALIENCY_KEY]
+    layer.metadata = options["metadata"]
+    if shown.place != before.place:
         layer.units = options["units"]
         layer.scale, layer.translate = options["scale"], options["translate"]
+    if shown.saliency.signed != before.saliency.signed:
+        layer.colormap = options["colormap"]
+    if limits_of(shown) != limits_of(before):
+        layer.contrast_limits = options["contrast_limits"]
+    if shown.title != before.title:
         layer.name = options["name"]
-    layer.visible = True
+    layer.data = array
 
 
 def remove_saliency(viewer: ViewerModel) -> None:

@@ -11,7 +11,7 @@ from napari_ood.explain.causes import NOTHING
 from napari_ood.viewer.widgets import text_label
 
 if TYPE_CHECKING:
-    from napari_ood.explain.causes import Cause, Evidence
+    from napari_ood.explain import Cause, Evidence
     from napari_ood.viewer.inspector_state import Answer
 
 HEADINGS = ("measured", "value", "usual")
