@@ -23,6 +23,9 @@ from napari_ood.cli import main
 from napari_ood.cli.parser import build_parser
 from napari_ood.cli.train import config
 from napari_ood.errors import BundleError
+from napari_ood.explain.thumbnails import ReferenceTiles
+from napari_ood.models import add_to_bundle
+from napari_ood.models.card import LOCATIONS, TILES
 from napari_ood.training import TrainConfig, read_dataset, split_dataset
 from napari_ood.training.layers import default_blocks
 from napari_ood.training.make import EQUALLY_OFTEN, refit_bundle
@@ -86,22 +89,31 @@ def made(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, A
 def test_a_reference_is_fitted_anew_with_the_same_weights(
     made: tuple[Path, Any, str], tiles: Path, tmp_path: Path
 ) -> None:
-    """With the same blocks it is the same reference; others may be chosen."""
+    """With the same blocks it is the same reference; others may be chosen.
+
+    What belongs to the weights stays, thumbnails come only when asked for.
+    """
     out = tmp_path / "again"
     shutil.copytree(made[0], out)
-    before = load_bundle(out)
+    before = add_to_bundle(load_bundle(out), {LOCATIONS: {"vectors": np.arange(6.0)}})
+    assert TILES not in before.card.files
     specs = tuple((b.name, b.layer, b.pool) for b in before.card.blocks)
     config = TrainConfig(before.card.architecture, specs, n_heads=3, seed=3, device="cpu")
-    request = Request(data=tiles, out=out, config=config, tile=32, mpp=1.0)
+    request = Request(data=tiles, out=out, config=config, tile=32, mpp=1.0, thumbnails=True)
     again = refit_bundle(request, before)
+    assert again.card.files[LOCATIONS] == before.card.files[LOCATIONS]
+    assert len(ReferenceTiles(again)) == len(again.require_reference().train_features)
     assert again.hashes["model.safetensors"] == before.hashes["model.safetensors"]
     old, new = (bundle.require_reference() for bundle in (before, again))
     for name, array in old.tensors().items():
         np.testing.assert_allclose(new.tensors()[name], array, atol=2e-3, err_msg=name)
     wider = (*specs, ("deep", "layer3", "mean"))
-    more = dataclasses.replace(request, config=dataclasses.replace(config, blocks=wider))
+    more = dataclasses.replace(
+        request, thumbnails=False, config=dataclasses.replace(config, blocks=wider)
+    )
     bundle = refit_bundle(more, again)
     assert [block.name for block in bundle.card.blocks] == [name for name, _, _ in wider]
+    assert LOCATIONS in bundle.card.files and TILES not in bundle.card.files
     assert bundle.hashes["model.safetensors"] == before.hashes["model.safetensors"]
     fewer = dataclasses.replace(request, config=dataclasses.replace(config, blocks=specs[:1]))
     with pytest.raises(BundleError, match="features that are not stored"):
