@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_ood.errors import ExplainError, SlideError
-from napari_ood.explain.mosaic import CELL_PX, Mosaic
+from napari_ood.explain.mosaic import CELL_PX, PATCH_TILES, Mosaic, sample_tiles
+from napari_ood.explain.tile_mapper import INSIDE, SaliencyMapper
 from napari_ood.models import Bundle
 from napari_ood.slides import Slide, open_slide
 
@@ -156,6 +159,74 @@ def test_values_that_are_not_finite_spoil_only_their_own_place(slide: Slide, tin
     mosaic.fill()
     known = np.isfinite(mosaic.levels[0][20:108, 20:108])
     assert known.mean() > 0.9
+
+
+def test_glass_stays_clear_though_tiles_on_the_edge_of_tissue_see_it(
+    slide: Slide, tiny_bundle: Bundle
+):
+    mosaic = Mosaic(slide, tiny_bundle, Mapper())
+    mosaic.fill()
+    known = np.isfinite(mosaic.levels[0])
+    y, x, h, w = (v // CELL_PX for v in TISSUE)
+    around = np.ones_like(known)
+    around[y - 1 : y + h + 1, x - 1 : x + w + 1] = False  # the mask is smoothed
+    assert not (known & around).any()
+    assert known[y + 1 : y + h - 1, x + 1 : x + w - 1].all()
+
+
+def test_patches_are_as_large_as_the_mapper_is_fast(
+    slide: Slide, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    """A clock that only the mapper moves: a stop never waits for much longer than PATCH_S."""
+    now = [0.0]
+    monkeypatch.setattr("napari_ood.explain.mosaic.time.perf_counter", lambda: now[0])
+    sizes: list[int] = []
+
+    class Slow(Mapper):
+        per_tile = 0.0
+
+        def __call__(self, tiles: np.ndarray) -> np.ndarray:
+            now[0] += self.per_tile * len(tiles)
+            sizes.append(len(tiles))
+            return super().__call__(tiles)
+
+    for per_tile, largest in ((1.0, PATCH_TILES[0]), (1 / 20, 4), (1e-4, PATCH_TILES[1])):
+        sizes.clear()
+        mapper = Slow()
+        mapper.per_tile = per_tile
+        mosaic = Mosaic(slide, tiny_bundle, mapper, (0, 0, 400, 400))
+        mosaic.fill()
+        assert mosaic.complete
+        assert sizes[0] <= PATCH_TILES[0] ** 2
+        assert max(sizes) == largest**2
+
+
+def test_the_scale_is_taken_from_tissue_all_over_the_slide(slide: Slide, tiny_bundle: Bundle):
+    tiles = sample_tiles(slide, tiny_bundle, 9)
+    assert tiles.shape == (9, 32, 32, 3)
+    pixels = slide.read(0, 0, 0, SIDE, SIDE)
+    found = [
+        (y, x)
+        for y in range(0, SIDE, 32)
+        for x in range(0, SIDE, 32)
+        if any(np.array_equal(pixels[y : y + 32, x : x + 32], tile) for tile in tiles)
+    ]
+    assert len(found) == 9
+    rows = [y for y, _ in found]
+    assert min(rows) < 128 and max(rows) >= 384
+    assert len(sample_tiles(slide, tiny_bundle, 10_000)) == (384 // 32) ** 2
+
+
+def test_signed_maps_end_inside_of_the_display() -> None:
+    class Signed:
+        def explain(self, tiles: Any, method: str, target: Any) -> Any:
+            return SimpleNamespace(values=np.linspace(-9, 9, 16).reshape(1, 4, 4))
+
+    target: Any = SimpleNamespace(unit="logits")
+    for method, low in (("occlusion", -2 * INSIDE), ("grad_cam", -9)):
+        explainer: Any = Signed()
+        values = SaliencyMapper(explainer, method, target, 2.0)(np.zeros((1, 4, 4, 3), np.uint8))
+        assert values.min() == pytest.approx(low)
 
 
 def test_no_mosaic_where_there_is_none_to_make(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_ood.errors import ExplainError
 from napari_ood.inference.plan import MIN_TISSUE, plan_grid
@@ -205,15 +204,15 @@ class Mosaic:
             coarser[rows, cols] = _pairs(part)
 
     def _on_tissue(self, tissue: TissueMask, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Which cells have their middle on tissue, or a pixel of the mask beside it."""
-        near = np.pad(ndimage.binary_dilation(tissue.mask), ((0, 1), (0, 1)))  # glass beyond
+        """Which cells have their middle on tissue."""
+        mask = np.pad(tissue.mask, ((0, 1), (0, 1)))  # beyond it is glass
         places = []
         for axis in (0, 1):
             middle = self.origin[axis] + (np.arange(shape[axis]) + 0.5) * self.cell[axis]
             index = np.floor(middle / tissue.downsample[axis]).astype(np.int64)
             inside = (index >= 0) & (index < tissue.mask.shape[axis])
             places.append(np.where(inside, index, tissue.mask.shape[axis]))
-        return np.asarray(near[np.ix_(*places)])
+        return np.asarray(mask[np.ix_(*places)])
 
     def _cells_of(self, region: Region) -> tuple[int, int, int, int]:
         """First row and column, and those behind the last, of the cells that a region touches."""
