@@ -29,7 +29,7 @@ from napari_ood.training.heatmap_layers import (
 PER_TILE = 8
 """Vectors per tile: neighbours say much the same, more tiles say more."""
 
-MAX_VECTORS, MAX_BYTES = 9000, 2_600_000
+MAX_VECTORS, MAX_BYTES = 9000, 1_800_000
 N_HELD_PLACES = 4096
 
 
