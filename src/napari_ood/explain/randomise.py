@@ -22,7 +22,6 @@ def randomised_copy(net: MultiHeadNet, seed: int) -> MultiHeadNet:
     """
     generator = torch.Generator().manual_seed(seed)
     random = copy.deepcopy(net)
-    random.attach_taps()
     with torch.no_grad():
         for parameter in random.parameters():
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)

@@ -49,15 +49,15 @@ def rise(
     n, side = len(rgb), rgb.shape[-1]
     at_once = max(1, objective.batch // n)
     objective.steps.expect(1 + math.ceil(n_masks / at_once))
-    generator = torch.Generator().manual_seed(seed)
+    grids, shifts = draw(n_masks, rgb.shape[-1], cells, kept, seed)
     covered = baseline_of(rgb, baseline)
     seen = rgb.new_zeros(side, side)
     total, weighted = rgb.new_zeros(n), rgb.new_zeros(n, side, side)
     with torch.no_grad():
         whole = objective(rgb)  # subtracted at once: sums of large numbers lose small differences
         for first in range(0, n_masks, at_once):
-            masks = draw_masks(min(at_once, n_masks - first), side, cells, kept, generator)
-            masks = masks.to(rgb)
+            piece = slice(first, first + at_once)
+            masks = enlarged(grids[piece], shifts[piece], side).to(rgb)
             mixed = covered[:, None] + masks[None, :, None] * (rgb - covered)[:, None]
             values = (objective(mixed.flatten(0, 1)).view(n, -1) - whole[:, None]).to(rgb)
             seen += masks.sum(dim=0)
@@ -66,12 +66,20 @@ def rise(
     return weighted / seen.clamp_min(1e-6) - (total / n_masks)[:, None, None]
 
 
-def draw_masks(n: int, side: int, cells: int, kept: float, generator: torch.Generator) -> Tensor:
-    """Draw masks ``[n, side, side]`` in 0…1: random cells, enlarged smoothly and shifted."""
-    grid = (torch.rand(n, 1, cells + 1, cells + 1, generator=generator) < kept).float()
-    cell = math.ceil(side / cells)
-    large = interpolate(grid, size=(cells + 1) * cell, mode="bilinear", align_corners=False)
-    shifts = torch.randint(0, cell, (n, 2), generator=generator).tolist()
-    return torch.stack(
-        [mask[0, y : y + side, x : x + side] for mask, (y, x) in zip(large, shifts, strict=True)]
-    )
+def draw(n: int, side: int, cells: int, kept: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw all masks' cells ``[n, 1, cells + 1, cells + 1]`` and shifts in px ``[n, 2]`` at once.
+
+    Drawn batch by batch they would depend on how many tiles share a batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    grids = (torch.rand(n, 1, cells + 1, cells + 1, generator=generator) < kept).float()
+    return grids, torch.randint(0, math.ceil(side / cells), (n, 2), generator=generator)
+
+
+def enlarged(grids: Tensor, shifts: Tensor, side: int) -> Tensor:
+    """Masks ``[n, side, side]`` in 0…1: cells enlarged smoothly, and shifted."""
+    cells = grids.shape[-1] - 1
+    size = (cells + 1) * math.ceil(side / cells)
+    large = interpolate(grids, size=size, mode="bilinear", align_corners=False)[:, 0]
+    pairs = zip(large, shifts.tolist(), strict=True)
+    return torch.stack([mask[y : y + side, x : x + side] for mask, (y, x) in pairs])
