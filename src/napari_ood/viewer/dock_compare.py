@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
-from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QFileDialog
 
 from napari_ood.viewer.comparison import Choice, candidates, comparison_of
@@ -214,10 +213,10 @@ class CompareDock(TabbedDock):
             self.regions.show_regions(new)
             self._offer_review()
 
-    def hideEvent(self, event: QHideEvent | None) -> None:
+    def on_front(self, front: bool) -> None:
         """Outline nothing while another dock is in front."""
-        super().hideEvent(event)
-        self._outline.hide()
+        if not front:
+            self._outline.hide()
 
     def teardown(self) -> None:
         """Stop following; a comparison that is being made goes on."""

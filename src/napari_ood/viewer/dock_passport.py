@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_ood.passport import Light
@@ -61,15 +60,15 @@ class PassportDock(TabbedDock):
         self.show_findings(self.inspection.findings)
         self.follow()
 
-    def showEvent(self, event: QShowEvent | None) -> None:
+    def on_front(self, front: bool) -> None:
         """Look at the slide now that somebody looks here."""
-        super().showEvent(event)
-        self._look()
+        if front:
+            self._look()
 
     # ---------------------------------------------------------------- what the user asks for
 
     def _look(self, again: bool = False) -> None:
-        if self._bridge is None or not self.isVisible():
+        if self._bridge is None or not self.in_front:
             return  # reading pixels for a dock that is behind another one would slow that one down
         self.inspection.look_at(subject_of(self.bridge.session), again)
         if self.inspection.findings.busy:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
-from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog
 
 from napari_ood.errors import ReviewError
@@ -139,23 +138,19 @@ class ReviewDock(TabbedDock):
     def _bind_keys(self) -> None:
         """Take the keys while there is something to review on screen, else leave them to napari."""
         ready = self.queue.state.stage is Stage.READY and self._bridge is not None
-        if ready and self.isVisible() and self.tail.keys_wanted:
+        if ready and self.in_front and self.tail.keys_wanted:
             if not self.keys.bound:
                 self.keys.bind(main_window(self))
         else:
             self.keys.unbind()
 
-    def showEvent(self, event: QShowEvent | None) -> None:
-        """Take the keys."""
-        super().showEvent(event)
+    def on_front(self, front: bool) -> None:
+        """Take the keys, or give them back: nothing is judged by a key meant for another dock."""
         self._bind_keys()
-        self._show_outline()
-
-    def hideEvent(self, event: QHideEvent | None) -> None:
-        """Give the keys back."""
-        super().hideEvent(event)
-        self.keys.unbind()
-        self._outline.hide()
+        if front:
+            self._show_outline()
+        else:
+            self._outline.hide()
 
     # ---------------------------------------------------------------- what the user asks for
 
@@ -214,7 +209,8 @@ class ReviewDock(TabbedDock):
             return
         least = CONTEXT_TILES * max(maps.grid.tile_size)
         goal = view_of(region.box, maps.mpp, viewer.canvas.size, least)
-        self._outline.show(region.cells, maps, goal.zoom)
+        if self.in_front:
+            self._outline.show(region.cells, maps, goal.zoom)
         if self._flight.begin(goal):
             self._frame_timer.start()
         else:

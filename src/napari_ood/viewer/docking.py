@@ -19,7 +19,7 @@ def join_tabs(widget: QWidget) -> None:
 
     Nothing happens where there is none in the same area, or the dock shares its place already.
     """
-    dock = _dock_of(widget)
+    dock = dock_of(widget)
     main = dock.parentWidget() if dock is not None else None
     if dock is None or not isinstance(main, QMainWindow) or dock.isFloating():
         return
@@ -60,7 +60,8 @@ def raise_dock(window: Window, name: str) -> None:
     dock.raise_()
 
 
-def _dock_of(widget: QWidget) -> QDockWidget | None:
+def dock_of(widget: QWidget) -> QDockWidget | None:
+    """The dock that a widget is in."""
     parent: QWidget | None = widget
     while parent is not None and not isinstance(parent, QDockWidget):
         parent = parent.parentWidget()

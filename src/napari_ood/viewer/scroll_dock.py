@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_ood.viewer.bridge import Bridge, bridge_of
-from napari_ood.viewer.docking import join_tabs
+from napari_ood.viewer.docking import dock_of, join_tabs
 from napari_ood.viewer.link import Link
 
 if TYPE_CHECKING:
@@ -113,18 +113,42 @@ class ScrollDock(QWidget):
 
 
 class TabbedDock(ScrollDock):
-    """A dock that finds its place on the tabs of the plugin's others, as tall as its texts need."""
+    """A dock that finds its place on the tabs of the plugin's others, as tall as its texts need.
+
+    Attributes
+    ----------
+    in_front : whether it can be seen. To Qt a dock behind another tab is visible, and it gets no
+        hide event: what works in the whole window must go by this
+    """
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__(napari_viewer, _Content())
         self._placed = False
+        self.in_front = False
+
+    def on_front(self, front: bool) -> None:
+        """Do what is due when it comes to the front, or goes behind another dock or away."""
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Find a place among the plugin's docks, the first time."""
         super().showEvent(event)
         if not self._placed:
             self._placed = True
+            dock = dock_of(self)
+            if dock is not None:
+                dock.visibilityChanged.connect(self._set_front)
             QTimer.singleShot(0, self._join_tabs)
+        self._set_front(True)
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Go away."""
+        super().hideEvent(event)
+        self._set_front(False)
+
+    def _set_front(self, front: bool) -> None:
+        if front != self.in_front and not (front and self._bridge is None):
+            self.in_front = front
+            self.on_front(front)
 
     def _join_tabs(self) -> None:
         join_tabs(self)

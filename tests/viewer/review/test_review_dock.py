@@ -197,17 +197,24 @@ def test_a_review_by_mouse(window: tuple[Any, Any], qtbot: Any) -> None:
 
 def test_keys_belong_to_the_dock_in_front(window: tuple[Any, Any], qtbot: Any) -> None:
     viewer, dock = window
-    other = viewer.window.add_plugin_dock_widget("napari-ood", "OOD")[1]
+    dock.queue.go_next()
+    other = viewer.window.add_plugin_dock_widget("napari-ood", "OOD export")[1]
     other.parent().raise_()
-    assert dock.keys.bound == dock.isVisible()
+    qtbot.waitUntil(lambda: not dock.keys.bound, timeout=5000)
+    assert not viewer.layers["Review: region"].visible
+    canvas_of(viewer).setFocus()
+    type_keys("a", qtbot)
+    assert said(dock) == [], "nothing is judged from behind another dock"
     dock.parent().raise_()
+    qtbot.waitUntil(lambda: dock.keys.bound, timeout=5000)
+    assert viewer.layers["Review: region"].visible
     dock.tail.keys.setChecked(False)
     canvas_of(viewer).setFocus()
     type_keys("n", qtbot)
-    assert dock.queue.state.current is None
+    assert dock.queue.state.current == 0
     dock.tail.keys.setChecked(True)
     type_keys("n", qtbot)
-    assert dock.queue.state.current == 0
+    assert dock.queue.state.current == 1
     viewer.window.remove_dock_widget(dock)
     assert not dock.keys.bound
     assert "Review: region" not in viewer.layers
