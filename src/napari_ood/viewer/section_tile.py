@@ -56,7 +56,7 @@ def verdict_on(readout: Readout, limits: Mapping[Overlay, float]) -> Verdict:
     if Overlay.OOD in known:
         sure = ", and it is sure" if Overlay.UNCERTAINTY in known else ""
         return Verdict(Light.GREEN, f"Like what the model knows{sure}.")
-    return Verdict(Light.GREY, "Whether it is foreign is not known: the bundle has no reference.")
+    return Verdict(Light.GREY, "Whether it is foreign is not known: no threshold says so.")
 
 
 class TileSection(QWidget):
