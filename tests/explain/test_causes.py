@@ -133,6 +133,8 @@ def test_what_the_scores_say_decides_where_no_rule_does(judge: Callable[..., Cau
     assert judge(tiles, standing=Standing(ood=2.0, appearance=0.5, tissue=2.0)).name == TISSUE
     assert judge(tiles, standing=Standing(ood=2.0, appearance=2.0, tissue=0.5)).name == UNKNOWN
     assert judge(tiles, standing=Standing(ood=2.0)).name == UNKNOWN
+    # an artefact that no rule knows: tissue is beyond its threshold, appearance far more so
+    assert judge(tiles, standing=Standing(ood=9.0, appearance=9.0, tissue=4.0)).name == UNKNOWN
     scores = [e for e in judge(tiles, standing=Standing(2, 0.5, 2)).evidence if "score" in e.what]
     assert [e.outside for e in scores] == [False, True]
 
