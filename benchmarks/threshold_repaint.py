@@ -2,10 +2,11 @@
 
 Run it under a display (``xvfb-run -a python benchmarks/threshold_repaint.py``). It writes a run of
 synthetic logits and features into a temporary folder, opens it with the docks, and moves the
-threshold of the OOD map as the mouse does. Printed are, per move, what happens at once (masks,
-counts, labels) and the time until the canvas has been painted, both as time on the wall and as
-processor time of this process; and a frame in which nothing has changed, which under software
-OpenGL is most of it. No network is run; torch is not even loaded.
+threshold of the OOD map as the mouse does, one move after the other. Printed are, per move, what
+happens at once (masks, lines, and eight times per second words) and the time until the canvas has
+been painted, both as time on the wall and as processor time of this process; and a frame in which
+nothing has changed: under software OpenGL that is nearly all of it, as Qt puts the whole window
+together anew for each frame. No network is run; torch is not even loaded.
 """
 
 from __future__ import annotations
@@ -113,11 +114,12 @@ def measure(folder: Path, side: int, n_moves: int) -> dict[str, list[float]]:
         clock.read(times, "at once")
         frames.wait()
         clock.read(times, "until painted")
+    settle(500)  # the words of the last move
+    for _ in values:
         clock = Clock()
         frames.ask()
         frames.wait()
         clock.read(times, "idle repaint")
-    settle(500)
     assert dock.cards[Overlay.OOD].summary.text()
     print(f"OpenGL: {frames.renderer}; {frames.sizes(window)}")
     window.close()

@@ -47,6 +47,7 @@ MAPS = tuple(overlay.value for overlay, _ in CHOICES if overlay is not None)
 PICTURES = (
     "running", *MAPS, "thresholds", "passport", "review", "agreement", "export", "compare", "places"
 )  # fmt: skip
+DOCUMENTED = tuple(name for name in PICTURES if name not in ("prediction", "uncertainty"))
 STAIN = np.array([0.8, 1.15, 0.95])
 """Exponents of red, green and blue of the changed copy: the stain of another laboratory."""
 
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--slide", type=Path, help="default: the procedural sample slide")
     parser.add_argument("--bundle", default="synthetic-he")
     parser.add_argument("--name", default="sample")
-    parser.add_argument("--only", nargs="+", choices=PICTURES, default=PICTURES)
+    parser.add_argument("--only", nargs="+", choices=PICTURES, default=DOCUMENTED)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
