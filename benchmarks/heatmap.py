@@ -252,7 +252,7 @@ def _report(
         "## Where is it foreign?",
         f"Regions planted into PatchCamelyon `valid` tiles with at least {MIN_TISSUE:.0%} tissue: "
         "AUROC of foreign against other pixels of the same tile, mean over tiles with 95 % "
-        "interval (tiles resampled); in parentheses all pixels of all tiles together. `colour`: "
+        "interval (tiles resampled); after it all pixels of all tiles together. `colour`: "
         "baseline, Mahalanobis distance of blurred colour and its local spread. The rest: "
         "saliency of the OOD score, absolute values.".replace("%", " %", 1),
         markdown(_localisation_cells(planted)),
@@ -293,8 +293,8 @@ def _localisation_cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
                 str(first["n"]),
                 f"{np.median([row['ms_per_tile'] for row in own.values()]):.1f}",
                 *(
-                    f"{number(own[k]['within'], tuple(own[k]['within_ci']))} "
-                    f"({number(own[k]['pooled'])})"
+                    f"{number(own[k]['within'], tuple(own[k]['within_ci']))}; "
+                    f"{number(own[k]['pooled'])}"
                     for k in kinds
                 ),
             )
