@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from napari_ood._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from napari_ood.explain.causes import Cause, Evidence, Standing, cause_at, probable_cause
+    from napari_ood.explain.cause_rules import Evidence
+    from napari_ood.explain.causes import Cause, Standing, cause_at, probable_cause
     from napari_ood.explain.explainer import Explainer, Saliency
     from napari_ood.explain.heads import HeadsAtTile, look_at_heads
     from napari_ood.explain.heatmap import DecoderMap
@@ -30,7 +31,7 @@ _HOME = {
     "DecoderMap": "heatmap",
     "LocationMap": "locations",
     "Cause": "causes",
-    "Evidence": "causes",
+    "Evidence": "cause_rules",
     "Standing": "causes",
     "cause_at": "causes",
     "probable_cause": "causes",

@@ -15,6 +15,7 @@ from napari_ood.explain.methods import METHODS, Method
 from napari_ood.explain.progress import Steps
 from napari_ood.explain.target import Target
 from napari_ood.models.bundle import Bundle
+from napari_ood.torch_import import load_torch
 
 if TYPE_CHECKING:
     from napari_ood.explain.engine import Engine
@@ -241,6 +242,7 @@ class Explainer:
 
     def _engine(self) -> Engine:
         if self._loaded is None:
+            load_torch()
             from napari_ood.explain.engine import Engine
 
             self._loaded = Engine.of(self.bundle, self.device, self.temperature)

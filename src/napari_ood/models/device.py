@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from napari_ood.errors import DeviceError
-from napari_ood.models.llvm import load_triton_apart
+from napari_ood.torch_import import load_torch
 
 _NAME = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
@@ -21,7 +21,7 @@ class Device:
 
 def available_devices() -> tuple[Device, ...]:
     """Devices of this computer, fastest kind first; the CPU is always the last (loads torch)."""
-    load_triton_apart()
+    load_torch()
     import torch
 
     devices = []

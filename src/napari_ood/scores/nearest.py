@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_ood.scores.detector import Bank, Detector, Doubles, row_chunks
 from napari_ood.scores.distance import invariant_whitening, l2_normalised
+from napari_ood.torch_import import load_torch
 
 if TYPE_CHECKING:
     from pytorch_ood.detector import KNN
@@ -38,7 +39,8 @@ class NearestNeighbours(Detector):
     @classmethod
     def fit(cls, features: ArrayLike) -> NearestNeighbours:
         """Keep features ``[N, D]`` to search; loads torch. ValueError when there are none."""
-        import torch  # scores are numpy elsewhere: only who asks for this one pays for torch
+        load_torch()  # scores are numpy elsewhere: only who asks for this one pays for torch
+        import torch
         from pytorch_ood.detector import KNN
 
         x = np.asarray(features, np.float64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_ood.explain.mosaic import Mosaic, sample_tiles
 from napari_ood.explain.tile_mapper import SaliencyMapper, TileMapper
-from napari_ood.models.llvm import load_triton_apart
+from napari_ood.torch_import import load_torch
 
 if TYPE_CHECKING:
     from napari_ood.explain.explainer import Explainer
@@ -99,7 +99,7 @@ def _begin(made: FineMap, explainer: Explainer) -> Mosaic:
 
 def _mapper(made: FineMap, explainer: Explainer) -> TileMapper:
     """The map of tiles that is asked for, on the one scale of the slide."""
-    load_triton_apart()  # before torch, which is imported below: this process draws with OpenGL
+    load_torch()
     request = made.request
     if request.kind == "heatmap":
         from napari_ood.explain.heatmap import DecoderMap

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import OodError
-from napari_ood.models.llvm import load_triton_apart
 from napari_ood.viewer.inspector_state import (
     Answer,
     Cell,
@@ -175,7 +174,6 @@ def explain(
     """
     if subject.slide is None:
         raise _NoAnswer(NO_SLIDE)
-    load_triton_apart()  # before torch is imported in a process that draws
     maps = subject.maps
     if limit is None:
         sample = read_tiles(subject.slide, maps.grid, sample_cells(maps, N_SCALE_TILES))

@@ -1,0 +1,95 @@
+"""Load torch, beside OpenGL and without holding up the program's other threads.
+
+*Two copies of LLVM.* On Linux, Mesa's OpenGL drivers load libLLVM and make its symbols global.
+Triton's extension module carries another LLVM, whose symbols the linker then resolves to Mesa's;
+importing torchvision, which imports Triton, in a process with an OpenGL window ends in a
+segmentation fault (seen with Mesa 22.3 on LLVM 15 and Triton 3.9). ``RTLD_DEEPBIND`` makes Triton
+look into itself first.
+
+*A window that stops.* An import in a thread still holds Python's global lock while the dynamic
+linker reads a gigabyte of libraries, and while the garbage collector walks through the hundred
+thousands of objects that were just made. Measured by ``benchmarks/torch_import.py``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+MAPS = Path("/proc/self/maps")
+LIBRARIES = ("libtorch_global_deps.so", "libtorch_python.so")
+"""The first brings what torch needs and makes its symbols global, as torch itself does; the second
+all the rest. On other systems these names don't exist, and torch loads them itself."""
+
+
+def load_torch() -> None:
+    """Import torch, torchvision and timm; other threads go on meanwhile.
+
+    To be called, in a thread, before anything imports torch in a process with a window.
+    """
+    if "timm" in sys.modules and "torchvision" in sys.modules:
+        return
+    with _no_collection():
+        _load_triton_apart()
+        if "torch" not in sys.modules:
+            _link_libraries()
+        importlib.import_module("torch")
+        with suppress(ImportError, RuntimeError):  # whoever needs them will be told
+            importlib.import_module("torchvision")
+            importlib.import_module("timm")
+
+
+def _link_libraries() -> None:
+    """Have torch's libraries loaded by a call that, unlike ``import``, lets other threads run."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None or not sys.platform.startswith("linux"):
+        return
+    linker = ctypes.CDLL(None)
+    linker.dlopen.restype, linker.dlopen.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
+    for name, mode in zip(LIBRARIES, (os.RTLD_GLOBAL, os.RTLD_LOCAL), strict=True):
+        path = Path(spec.origin).parent / "lib" / name
+        if path.is_file():  # what fails here fails again in the import, which says why
+            linker.dlopen(os.fsencode(path), os.RTLD_NOW | mode)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking through what is made meanwhile, and right after."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            # Everything becomes "old" without being looked at. Frozen for an instant only: what
+            # stays frozen is never freed, and that may be a slide's pixels.
+            gc.freeze()
+            gc.unfreeze()
+            gc.enable()
+
+
+def _load_triton_apart() -> None:
+    """Load Triton so that it cannot clash with Mesa; does nothing where it could not."""
+    if "triton" in sys.modules or not hasattr(os, "RTLD_DEEPBIND") or not _llvm_is_loaded():
+        return
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        with suppress(ImportError):  # torch works without Triton
+            importlib.import_module("triton._C.libtriton")
+    finally:
+        sys.setdlopenflags(flags)
+
+
+def _llvm_is_loaded() -> bool:
+    try:
+        return "libLLVM" in MAPS.read_text()
+    except OSError:
+        return False
