@@ -124,9 +124,9 @@ class Outline:
             if place != self._placed:  # napari takes 10 ms for each, also where nothing changes
                 layer.scale, layer.translate = place.scale, place.translate
                 layer.units, self._placed = place.units, place
-            self._draw(zoom)
-            if not layer.visible:
+            if not layer.visible:  # first: napari looks at new data of visible layers only
                 layer.visible = True
+            self._draw(zoom)
 
     def hide(self) -> None:
         """Show no outline; the layer stays, as napari takes long to remove one."""
@@ -145,7 +145,8 @@ class Outline:
 
     def _on_zoom(self) -> None:
         viewer = self._viewer()
-        if viewer is not None and self._edges is not None and self._layer is not None:
+        shown = self._layer is not None and self._layer.visible  # or hidden by its eye
+        if viewer is not None and self._edges is not None and shown:
             zoom = viewer.scene.camera.zoom
             if not 1 / REDRAW_FACTOR < zoom / self._zoom < REDRAW_FACTOR:
                 self._draw(zoom)

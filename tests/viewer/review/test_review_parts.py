@@ -14,9 +14,17 @@ from napari.components import ViewerModel
 
 from napari_ood import Slide, open_slide
 from napari_ood.errors import ReviewError, SlideError
+from napari_ood.slides.grid import TileGrid
 from napari_ood.viewer import reviewer, thumbnails
 from napari_ood.viewer.flight import FILLED, Flight, View, between, view_now, view_of
-from napari_ood.viewer.outline import COLORS, MAX_DASHES, dashes, edges_around
+from napari_ood.viewer.outline import (
+    COLORS,
+    MAX_DASHES,
+    GridOnSlide,
+    Outline,
+    dashes,
+    edges_around,
+)
 from napari_ood.viewer.thumbnails import Thumbnails, field_of, read_field
 
 from .conftest import INKS, PATCHES, TILE_PX, write_patches
@@ -54,6 +62,26 @@ def test_dashes_cover_the_outline(inside: set[tuple[int, int]], length: float) -
     assert np.abs(pieces[:, 1]).sum() == pytest.approx(perimeter)
     assert (np.bincount(color) == len(pieces) / 2).all(), "as much black as white"
     assert len(COLORS[color]) <= MAX_DASHES + 2 * len(edges)
+
+
+def test_a_hidden_outline_is_drawn_anew_when_it_is_shown() -> None:
+    viewer = ViewerModel()
+    grid = TileGrid((640, 960), (0, 0, 640, 960), 64, 64, (1.0, 1.0))
+    outline, on = Outline(viewer), GridOnSlide(grid, (0.5, 0.5))
+    wide = np.stack(np.mgrid[:4, :5], -1).reshape(-1, 2)
+    outline.show(wide, on, 1.0)
+    (layer,) = viewer.layers
+    n = len(layer.data)
+    # Colours are looked up whenever they change: those of a hidden layer must not be stale.
+    layer.events.edge_color.connect(lambda: layer._view_face_color)
+    outline.hide()
+    outline.show(wide[:1], on, 1.0)
+    assert layer.visible and 4 <= len(layer.data) < n
+    layer.visible = False  # by its eye
+    viewer.scene.camera.zoom = 0.01
+    viewer.scene.camera.zoom = 1e3
+    layer.visible = True
+    assert len(layer._view_data) == len(layer.data)
 
 
 boxes = st.tuples(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(1, 1e4), st.floats(1, 1e4))
