@@ -130,6 +130,8 @@ def test_save_writes_what_the_overlay_means(shown: Bridge, tmp_path: Path) -> No
     assert len(Path(table).read_text("utf-8").splitlines()) == n + 1
     with pytest.raises(ExportError, match="only overlays"):
         writer.write_csv(str(tmp_path / "x.csv"), [(np.zeros((4, 4)), {"name": "x"}, "image")])
+    with pytest.raises(ExportError, match=r"^2 layers are selected.*select one"):
+        writer.write_geojson(str(tmp_path / "two.geojson"), [ood, prediction])
 
 
 def tick(box: Any) -> None:

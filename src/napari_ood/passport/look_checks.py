@@ -101,7 +101,7 @@ def check_stain(sample: TileSample, reference: Floats | None, card: Card | None)
         f"Of {sample.words}, {percent(share)} have a {STAIN[worst]} beyond that of nearly all "
         "training tiles: another stain, laboratory or scanner. "
     )
-    words += "Look at the appearance map first." if light is Light.YELLOW else _DISTRUST
+    words += "After a run, the OOD map shows where." if light is Light.YELLOW else _DISTRUST
     return Check(key, title, light, value, words, numbers)
 
 

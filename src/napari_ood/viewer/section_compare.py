@@ -109,7 +109,11 @@ class ChoiceSection(Section):
         self.compare_button.setText(
             "Comparing…" if choice.busy else "Compared" if done else "Compare"
         )
-        text = choice.error or (choice.why_not if len(self._paths) > 1 else "")
+        # What a terminal calls --copies is the box above.
+        error = choice.error.replace(" (--copies)", "")
+        text = f"{error[:1].upper()}{error[1:]}." if error else ""
+        if not error and len(self._paths) > 1:
+            text = choice.why_not
         self.message.setText(text)
         self.message.setVisible(bool(text))
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 NAPARI = "napari."
 """Beginning of the commands of napari's own writers, and of no other plugin's."""
+ONE_ONLY = (
+    "{n} layers are selected, but a {suffix} is of one overlay: select one (OOD, Uncertainty, "
+    "Prediction …), or write everything in the dock OOD export"
+)
 NOT_OURS = (
     "{name} cannot be saved as {suffix}: only overlays of napari-ood can (OOD, Uncertainty, "
     "Prediction …). Select one of them, or choose another file type."
@@ -95,10 +99,12 @@ def _results(path: str, layers: list[FullLayerData]) -> tuple[Results, Overlay]:
 
 
 def _overlay_of(path: str, layers: list[FullLayerData]) -> tuple[Maps, Overlay]:
+    if len(layers) > 1:
+        raise ExportError(ONE_ONLY.format(n=len(layers), suffix=_suffix(path)))
     options: dict[str, Any] = dict(layers[0][1])
     metadata = options.get("metadata", {})
     maps, overlay = metadata.get(MAPS_KEY), metadata.get(OVERLAY_KEY)
-    if len(layers) > 1 or maps is None or overlay is None:
+    if maps is None or overlay is None:
         raise ExportError(NOT_OURS.format(name=options.get("name"), suffix=_suffix(path)))
     return maps, overlay
 
