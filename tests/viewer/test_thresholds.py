@@ -20,7 +20,15 @@ from napari_ood.slides import TileGrid
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.combined import ALPHA, combine, fade_table
 from napari_ood.viewer.figure import make_figure
-from napari_ood.viewer.layers import is_flags, make_layer, overlay_layer_data, slide_layer_data
+from napari_ood.viewer.flags import cells_per_tile
+from napari_ood.viewer.geometry import map_placement
+from napari_ood.viewer.layers import (
+    is_flags,
+    make_layer,
+    maps_of,
+    overlay_layer_data,
+    slide_layer_data,
+)
 from napari_ood.viewer.maps import FLAGGED, Maps, Overlay
 from napari_ood.viewer.sets import SetsAsked
 from napari_ood.viewer.study import Study
@@ -56,6 +64,19 @@ def settle(bridge: Bridge) -> None:
 
 def flags(viewer: ViewerModel) -> Layer:
     return next(layer for layer in viewer.layers if is_flags(layer))
+
+
+def flagged_tiles(layer):
+    """Which tiles the outline goes around, whose cells agree; the layer lies where the tiles do."""
+    maps = maps_of(layer)
+    (rows, cols), place = maps.shape, map_placement(maps.grid, maps.mpp)
+    n = layer.data.shape[0] // rows
+    np.testing.assert_allclose(np.array(layer.scale) * n, place.scale)
+    first = np.array(layer.translate) + np.array(layer.scale) * (n - 1) / 2
+    np.testing.assert_allclose(first, place.translate, err_msg="the middle of the first tile")
+    cells = layer.data.reshape(rows, n, cols, n)
+    assert (cells == cells[:, :1, :, :1]).all()
+    return cells[:, 0, :, 0] == FLAGGED
 
 
 def store(folder: Path, bundle: Bundle, logits: np.ndarray) -> Path:
@@ -107,11 +128,11 @@ def test_a_threshold_keeps_95_percent_until_it_is_moved(done: ViewerModel, tiny_
     scores = session.state.maps.scores[OOD]
     layer = flags(done)
     assert layer.visible
-    np.testing.assert_array_equal(layer.data == FLAGGED, scores > threshold.value32)
+    np.testing.assert_array_equal(flagged_tiles(layer), scores > threshold.value32)
     value = float(np.nanmedian(scores))
     session.set_threshold(OOD, value_threshold(threshold.score, value))
-    np.testing.assert_array_equal(layer.data == FLAGGED, scores > np.float32(value))
-    assert (layer.data == FLAGGED).any() and (layer.data == 0).any()
+    np.testing.assert_array_equal(flagged_tiles(layer), scores > np.float32(value))
+    assert (flagged_tiles(layer)).any() and not flagged_tiles(layer).all()
     session.reset_threshold(OOD)
     assert session.state.thresholds[OOD] == threshold
 
@@ -120,12 +141,12 @@ def test_each_overlay_has_its_own_threshold_and_combined_has_that_of_ood(done: V
     session, layer = bridge_of(done).session, flags(done)
     maps = session.state.maps
     session.set_threshold(OOD, value_threshold(maps.scales[OOD].score, -1.0))
-    assert (layer.data == FLAGGED).all(), "every tile of this slide has tissue"
+    assert (flagged_tiles(layer)).all(), "every tile of this slide has tissue"
     session.set_overlay(UNCERTAINTY)
     limit = session.state.thresholds[UNCERTAINTY].value32
-    np.testing.assert_array_equal(layer.data == FLAGGED, maps.scores[UNCERTAINTY] > limit)
+    np.testing.assert_array_equal(flagged_tiles(layer), maps.scores[UNCERTAINTY] > limit)
     session.set_overlay(Overlay.COMBINED)
-    assert (layer.data == FLAGGED).all() and layer.visible
+    assert (flagged_tiles(layer)).all() and layer.visible
     for overlay in (Overlay.PREDICTION, None):
         session.set_overlay(overlay)
         assert not layer.visible
@@ -139,13 +160,22 @@ def test_the_outline_follows_its_eye_icon_and_its_width_the_zoom(done: ViewerMod
     assert not layer.visible
     session.set_outlined(True)
     assert layer.visible
-    widths = []
-    for zoom in (0.05, 1.0, 10.0):
+    flagged, cells = flagged_tiles(layer), []
+    for zoom in (0.05, 0.2, 1.0, 10.0):
         done.scene.camera.zoom = zoom
-        widths.append(np.diff(layer.contrast_limits).item() / FLAGGED)
+        width = np.diff(layer.contrast_limits).item() / FLAGGED
+        cell = layer.scale[0] * zoom
         assert np.mean(layer.contrast_limits) == pytest.approx(FLAGGED / 2)
-    assert widths[0] > 0.9 > widths[1] > widths[2]
-    assert widths[1] * 32 == pytest.approx(3, rel=0.2), "three pixels of the screen"
+        assert width > 0.9 if cell < 3 else width * cell == pytest.approx(3, rel=0.2), "pixels"
+        np.testing.assert_array_equal(flagged_tiles(layer), flagged)
+        cells.append(round(32 / layer.scale[0]))
+    assert cells == [1, 2, 8, 8], "corners are sharp where a tile is large"
+
+
+def test_the_outline_is_as_fine_as_screen_and_memory_allow() -> None:
+    assert [cells_per_tile(px, (43, 43)) for px in (2, 6, 12, 23, 24, 500)] == [1, 2, 4, 4, 8, 8]
+    assert [cells_per_tile(500, (n, n)) for n in (256, 500, 1000, 2000)] == [8, 4, 2, 1]
+    assert cells_per_tile(500, (2, 3000)) == 2
 
 
 def test_tiles_that_are_not_flagged_can_be_hidden(done: ViewerModel):
@@ -271,11 +301,11 @@ def test_prediction_sets_outline_tiles_that_are_not_one_class(done: ViewerModel)
     sets = session.state.sets
     assert sets.counts == ((sizes == 0).sum(), (sizes == 1).sum(), (sizes > 1).sum())
     session.set_sets_outlined(True)
-    np.testing.assert_array_equal(flags(done).data == FLAGGED, scored.on_grid(sizes != 1, False))
+    np.testing.assert_array_equal(flagged_tiles(flags(done)), scored.on_grid(sizes != 1, False))
     session.set_sets(SetsAsked(0.001, "lac"))
     settle(bridge)
     assert "held-out tiles" in session.state.sets.words(), "too few of them for such a promise"
-    assert not (flags(done).data == FLAGGED).any()
+    assert not (flagged_tiles(flags(done))).any()
 
 
 def test_a_run_that_goes_on_is_not_offered_and_a_deleted_one_neither(
@@ -309,7 +339,7 @@ def test_few_missing_and_constant_scores(kind: str, tmp_path: Path, tiny_bundle:
     assert figure.familiar.sum() == pytest.approx(1.0)
     session.set_overlay(UNCERTAINTY)
     session.set_threshold(UNCERTAINTY, value_threshold("entropy", -1.0))
-    flagged = flags(viewer).data == FLAGGED
+    flagged = flagged_tiles(flags(viewer))
     assert flagged.sum() == (20 if kind == "nan" else n), "a tile without a score is never flagged"
     combined = session.state.maps.combined
     assert (combined[..., 3] > 0).sum() == n
@@ -343,7 +373,7 @@ def test_a_bundle_without_reference_has_no_threshold_until_one_is_set(
     assert not scale.fixed and scale.low < scale.high, "only the slide says what is usual"
     threshold = session.scored(session.state.maps).threshold("energy", Meaning.COVERAGE, 0.5)
     session.set_threshold(UNCERTAINTY, threshold)
-    assert (flags(viewer).data == FLAGGED).sum() == 15
+    assert (flagged_tiles(flags(viewer))).sum() == 15
 
 
 def test_the_figure_counts_every_tile_once(done: ViewerModel):

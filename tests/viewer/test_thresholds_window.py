@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from napari_ood import Bundle
-from napari_ood.scores.thresholds import Meaning
+from napari_ood.scores.thresholds import Meaning, value_threshold
 from napari_ood.viewer.bridge import bridge_of
 from napari_ood.viewer.canvas_legend import CanvasLegend
-from napari_ood.viewer.layers import is_flags, make_layer, slide_layer_data
+from napari_ood.viewer.layers import is_flags, make_layer, maps_of, slide_layer_data
 from napari_ood.viewer.maps import FLAGGED, Overlay
 
 from .conftest import finish, needs_display
@@ -45,7 +45,9 @@ def open_dock(viewer: Any) -> Any:
 
 
 def flagged(viewer: Any) -> np.ndarray:
-    return next(x for x in viewer.layers if is_flags(x)).data == FLAGGED
+    layer = next(x for x in viewer.layers if is_flags(x))
+    n = layer.data.shape[0] // maps_of(layer).shape[0]  # cells along the side of a tile
+    return np.asarray(layer.data[n // 2 :: n, n // 2 :: n] == FLAGGED)
 
 
 def test_the_line_is_dragged_by_the_mouse_and_masks_follow(
@@ -153,6 +155,11 @@ def test_a_meaning_is_typed_and_what_cannot_be_is_said(window: tuple[Any, Any], 
     section.combo.setCurrentIndex(2)
     section.combo.activated.emit(2)
     assert session.state.thresholds[Overlay.OOD].meaning is Meaning.COVERAGE
+    exact = session.state.thresholds[Overlay.OOD].value
+    section.combo.activated.emit(3)
+    assert session.state.thresholds[Overlay.OOD] == value_threshold(threshold.score, exact), (
+        "another meaning of the same value flags the same tiles, however the field rounds it"
+    )
     assert not section.problem.isVisible()
     assert section.plot.isVisible() and section.classes.isVisible()
 

@@ -32,6 +32,11 @@ WHAT_FLAGS_SHOW = (
 
 LINE_PX = 3.0
 """Width of the outline on the screen; narrower where tiles are hardly larger than that."""
+FINEST = 8
+FINE_CELLS = 1 << 22
+FINE_SIDE = 8192
+"""A tile of the outline's map is up to 8 × 8 cells, of at most 4 million, 8,192 in a row. Linear
+interpolation rounds corners by half a cell: with one cell per tile, one tile looks like a lens."""
 WIDTH_STEP = 1.15
 """The outline is set anew when its width is off by more than this factor."""
 
@@ -55,6 +60,9 @@ class Flags:
         """Flag what a run has added; the caller redraws the layers."""
         self._filled.pop(maps, None)
         self._flag(maps, state)
+        for layer in self._layers_of(maps):
+            if ood_layers.is_flags(layer):
+                _copy_flags(layer, maps)
         if maps in self._masked and state.flagged_only and state.overlay in SCORED:
             self._mask(maps, state.overlay)
 
@@ -63,9 +71,12 @@ class Flags:
         for layer in self._layers_of(maps):
             if ood_layers.is_flags(layer):
                 shown = state.outlined and self._filled[maps] is not None
-                if shown and (changed or not layer.visible):
-                    self._set_width(layer, maps)
-                    ood_layers.refresh_layer(layer)
+                if changed:
+                    _copy_flags(layer, maps)
+                if shown:
+                    self._fit(layer, maps)
+                    if changed or not layer.visible:
+                        ood_layers.refresh_layer(layer)
                 if layer.visible != shown:
                     layer.visible = shown
             else:
@@ -123,21 +134,25 @@ class Flags:
         np.copyto(masked, maps.scores[overlay], where=maps.flagged.astype(bool))
         return masked
 
-    # ---------------------------------------------------------------- width of the line
+    # ---------------------------------------------------------------- width and cells of the line
 
     def _on_zoom(self, event: Event) -> None:
         viewer = self._viewer()
         for layer in list(viewer.layers) if viewer is not None else []:
             maps = ood_layers.maps_of(layer)
             if maps is not None and ood_layers.is_flags(layer) and layer.visible:
-                self._set_width(layer, maps)
+                self._fit(layer, maps)
 
-    def _set_width(self, layer: Layer, maps: Maps) -> None:
+    def _fit(self, layer: Layer, maps: Maps) -> None:
+        """Let the line be as wide, and its corners as sharp, as the zoom allows."""
         viewer = self._viewer()
         if viewer is None:
             return
         tile = min(map_placement(maps.grid, maps.mpp).scale) * viewer.scene.camera.zoom
-        low, high = ood_layers.outline_limits(LINE_PX / tile)
+        n = cells_per_tile(tile, maps.shape)
+        if layer.data.shape != (n * maps.shape[0], n * maps.shape[1]):
+            _set_cells(layer, maps, n)
+        low, high = ood_layers.outline_limits(LINE_PX * n / tile)
         before = layer.contrast_limits[1] - layer.contrast_limits[0]
         if not 1 / WIDTH_STEP < (high - low) / before < WIDTH_STEP:
             layer.contrast_limits = (low, high)
@@ -146,3 +161,30 @@ class Flags:
         viewer = self._viewer()
         layers = list(viewer.layers) if viewer is not None else []
         return [x for x in layers if ood_layers.maps_of(x) is maps]
+
+
+def cells_per_tile(tile_px: float, shape: tuple[int, int]) -> int:
+    """Cells along each side of a tile that is so large on screen: no smaller than the line."""
+    n = FINEST
+    while n > 1 and (
+        tile_px / n < LINE_PX
+        or n * n * shape[0] * shape[1] > FINE_CELLS
+        or n * max(shape) > FINE_SIDE
+    ):
+        n //= 2
+    return n
+
+
+def _set_cells(layer: Layer, maps: Maps, n: int) -> None:
+    place = map_placement(maps.grid, maps.mpp)
+    layer.data = maps.flagged if n == 1 else maps.flagged.repeat(n, axis=0).repeat(n, axis=1)
+    scale, middle = np.asarray(place.scale), np.asarray(place.translate)
+    layer.scale, layer.translate = scale / n, middle + scale * (1 / n - 1) / 2
+
+
+def _copy_flags(layer: Layer, maps: Maps) -> None:
+    """Fill the cells of all tiles; a layer with one cell per tile has the map of flags itself."""
+    if layer.data is not maps.flagged:
+        rows, cols = maps.shape
+        cells = layer.data.reshape(rows, len(layer.data) // rows, cols, -1)
+        cells[:] = maps.flagged[:, None, :, None]

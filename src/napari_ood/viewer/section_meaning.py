@@ -61,6 +61,7 @@ class MeaningSection(Section):
         self.value = spin_box(-1e9, 1e9, 4, "")
         self.share.valueChanged.connect(lambda v: self.asked.emit(self.meaning, v / 100))
         self.value.valueChanged.connect(lambda v: self.asked.emit(Meaning.VALUE, v))
+        self._at: float | None = None
         self.problem = text_label()
         self.equals = text_label()
         self.plot = RiskPlot()
@@ -87,7 +88,8 @@ class MeaningSection(Section):
         start = CHOICES[row].start
         self._show_fields()
         if start is None:
-            self.asked.emit(Meaning.VALUE, self.value.value())
+            # The field rounds: only the exact value leaves all tiles where they are.
+            self.asked.emit(Meaning.VALUE, self.value.value() if self._at is None else self._at)
         else:
             with signals_blocked(self.share):
                 self.share.setValue(100 * start)
@@ -102,6 +104,7 @@ class MeaningSection(Section):
         """Show what the threshold means; a problem that was told is over."""
         self.heading.setText(f"Meaning of the threshold: {title}")
         self.problem.hide()
+        self._at = None if threshold is None else threshold.value
         with signals_blocked(self.combo), signals_blocked(self.share), signals_blocked(self.value):
             meaning = threshold.meaning if threshold is not None else Meaning.VALUE
             self.combo.setCurrentIndex([c.meaning for c in CHOICES].index(meaning))
