@@ -67,6 +67,19 @@ def test_tables_json_and_figures(
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
 
 
+def test_scores_that_are_asked_for_are_printed(
+    tiny_bundle: Bundle, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = f"noise={data / 'noise'}"
+    options = ("--bootstrap", 0, "--scores", "msp,energy", "--device", "cpu")
+    assert run("evaluate", tiny_bundle.path, "--id", data / "known", "--ood", noise, *options) == 0
+    out, err = capsys.readouterr()
+    for name in ("msp", "energy"):
+        table = out[out.index(f"{name} (the bundle has no threshold") :].splitlines()
+        assert table[2].split()[:2] == ["noise", "12"] and table[2].split()[-1] == "–"
+    assert "0 more scores" not in err
+
+
 def test_json_on_stdout_is_alone_there(
     tiny_bundle: Bundle, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

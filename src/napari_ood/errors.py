@@ -60,5 +60,9 @@ class ExplainError(OodError):
     """A tile cannot be explained as asked: the method does not suit the network or the target."""
 
 
+class NothingToExplain(ExplainError):
+    """What was to be explained is not a number at any of the tiles."""
+
+
 class ExplainCancelled(ExplainError):
     """An explanation was cancelled; nothing is kept."""

@@ -28,7 +28,7 @@ from napari_ood.explain.causes import (
     probable_cause,
 )
 from napari_ood.models import Bundle, load_bundle
-from napari_ood.slides.appearance import tile_statistics
+from napari_ood.slides.appearance import STATISTICS, tile_statistics
 from napari_ood.slides.spectrum import tile_spectrum
 from napari_ood.training.grain import fit_grain
 
@@ -111,6 +111,19 @@ def test_a_planted_change_is_named_and_its_number_lies_outside(
     together = judge(tiles)
     assert together.name == cause and together.share >= 0.8 and together.words
     assert any(evidence.outside for evidence in together.evidence)
+
+
+def test_ink_of_the_colour_of_nuclei_is_no_fold(judge: Callable[..., Cause]) -> None:
+    """Only a little of it shows that it is ink; and a fold alone shows none."""
+    inked = folded(USUAL[:40])
+    inked[:, :8, :24] = (20, 130, 60)  # 3 of 64 cells: below the limit for tiles without a fold
+    alone = USUAL[:40].copy()
+    alone[:, :8, :24] = (20, 130, 60)
+    inks = [judge(tile).name == "pen ink" for tile in inked]
+    folds = [judge(tile).name == "pen ink" for tile in folded(USUAL[:40])]
+    assert np.mean(inks) > 0.9 and np.mean(folds) < 0.05
+    # Ink as dark as this is as dark as a fold itself: what the rest looks like does not decide.
+    assert tile_statistics(alone)[:, STATISTICS.index("ink")].max() < 0.05
 
 
 def test_unchanged_tiles_have_nothing_unusual(judge: Callable[..., Cause]) -> None:

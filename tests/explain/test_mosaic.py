@@ -11,8 +11,9 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_ood.errors import ExplainError, SlideError
+from napari_ood.errors import ExplainError, NothingToExplain, SlideError
 from napari_ood.explain.mosaic import CELL_PX, PATCH_TILES, Mosaic, sample_tiles
+from napari_ood.explain.target import Target
 from napari_ood.explain.tile_mapper import INSIDE, SaliencyMapper
 from napari_ood.models import Bundle
 from napari_ood.slides import Slide, open_slide
@@ -159,6 +160,28 @@ def test_values_that_are_not_finite_spoil_only_their_own_place(slide: Slide, tin
     mosaic.fill()
     known = np.isfinite(mosaic.levels[0][20:108, 20:108])
     assert known.mean() > 0.9
+
+
+def test_a_patch_without_a_number_stays_clear_and_the_rest_is_mapped(
+    slide: Slide, tiny_bundle: Bundle
+):
+    class Explainer:
+        n = 0
+
+        def explain(self, tiles: np.ndarray, *_: object) -> SimpleNamespace:
+            self.n += 1
+            if self.n % 2:
+                raise NothingToExplain("nothing here")
+            return SimpleNamespace(values=np.ones(tiles.shape[:3], np.float32))
+
+    explainer: Any = Explainer()
+    mosaic = Mosaic(
+        slide, tiny_bundle, SaliencyMapper(explainer, "grad_cam", Target.of_class(0), 1.0)
+    )
+    mosaic.fill()
+    known = np.isfinite(mosaic.levels[0][20:108, 20:108])
+    assert mosaic.complete and explainer.n > 2
+    assert known.any() and not known.all()
 
 
 def test_glass_stays_clear_though_tiles_on_the_edge_of_tissue_see_it(

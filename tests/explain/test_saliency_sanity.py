@@ -51,6 +51,22 @@ def test_methods_beat_a_random_order(method) -> None:
     assert found.deletion_auc < random.deletion_auc
 
 
+def test_curves_tell_how_far_they_are_and_stop_between_batches() -> None:
+    tile, _ = planted_tile()
+    explainer, target = explainer_of(texture_net()), Target.of_class(1)
+    values = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
+    shares: list[float] = []
+    perturbation_curves(explainer, tile, values, target, 63, on_progress=shares.append)
+    assert len(shares) > 3 and shares == sorted(shares) and shares[-1] == 1
+    passes: list[float] = []
+    with pytest.raises(ExplainCancelled):
+        perturbation_curves(
+            explainer, tile, values, target, 63,
+            on_progress=passes.append, cancel=lambda: len(passes) == 2,
+        )  # fmt: skip
+    assert len(passes) == 2 < len(shares) - 1
+
+
 def test_equal_pixels_have_no_order() -> None:
     values = np.zeros((20, 20), np.float32)
     values[3, 4] = 1

@@ -22,7 +22,8 @@ from napari_ood.explain.target import Target
 from napari_ood.models import load_bundle
 from napari_ood.viewer import layers as ood_layers
 from napari_ood.viewer.bridge import Bridge, bridge_of
-from napari_ood.viewer.inspector import MOST_SLOW_TILES, Inspector, inspector_of
+from napari_ood.viewer.inspector import Inspector, inspector_of
+from napari_ood.viewer.inspector_request import MOST_SLOW_TILES
 from napari_ood.viewer.inspector_state import Tab
 from napari_ood.viewer.inspector_work import NO_BUNDLE, NO_SLIDE, NOT_STORED, RUNNING
 from napari_ood.viewer.latest import Latest

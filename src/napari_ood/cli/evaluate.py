@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ def evaluate(args: Namespace) -> int:
     if args.json == STDOUT:
         print(record, flush=True)
     else:
-        print("\n".join(summary(evaluation)))
+        print("\n".join(summary(evaluation, _named(evaluation, args))))
         if args.json is not None:
             with _told(args.json):
                 args.json.write_text(record + "\n", "utf-8")
@@ -64,8 +64,8 @@ def evaluate(args: Namespace) -> int:
     return 0
 
 
-def summary(evaluation: Evaluation) -> list[str]:
-    """Lines to read: quality in distribution, then one table per default score."""
+def summary(evaluation: Evaluation, named: Sequence[str] = ()) -> list[str]:
+    """Lines to read: quality in distribution, a table per default score and per one asked for."""
     from napari_ood.evaluation.table import aligned, number, set_table, share
 
     quality = evaluation.quality
@@ -84,6 +84,9 @@ def summary(evaluation: Evaluation) -> list[str]:
         lines += ["", f"{role}: {score} (flags {share(flagged['id'])} in distribution)"]
         if evaluation.rows:
             lines += [f"  {line}" for line in aligned(set_table(evaluation.rows, score, flagged))]
+    for score in named:
+        lines += ["", f"{score} (the bundle has no threshold for it)"]
+        lines += [f"  {line}" for line in aligned(set_table(evaluation.rows, score, {}))]
     if evaluation.rows:
         lines += [
             "",
@@ -132,12 +135,19 @@ def _mpp(pairs: list[tuple[str, float]]) -> float | dict[str, float] | None:
     return float(by_name[""])
 
 
-def _tell_the_rest(evaluation: Evaluation, args: Namespace) -> None:
+def _named(evaluation: Evaluation, args: Namespace) -> list[str]:
+    """Scores that were asked for by name and are not the bundle's own."""
+    if args.scores in ("default", "all"):
+        return []
     defaults = set(evaluation.default_scores.values())
-    others = len(set(evaluation.id_scores) - defaults)
+    return [score for score in evaluation.id_scores if score not in defaults]
+
+
+def _tell_the_rest(evaluation: Evaluation, args: Namespace) -> None:
+    shown = {*evaluation.default_scores.values(), *_named(evaluation, args)}
+    others = len(set(evaluation.id_scores) - shown)
     if args.json is None:
-        complain(
-            f"{others} more scores, AURC and AUGRC are in --json FILE; --scores all measures all"
-        )
+        more = f"{others} more scores, " if others else ""
+        complain(f"{more}AURC and AUGRC are in --json FILE; --scores all measures all")
     elif args.json != STDOUT:
         complain(f"wrote {args.json}")

@@ -24,6 +24,9 @@ INK, GLASS, FOLD, BLUR = "pen ink", "blank glass", "fold", "blur"
 STAIN, SCALE = "stain shift", "scale mismatch"
 INK_CELLS = 0.04
 """Share of a tile's cells of 8 px in the colour of ink, beyond what is usual."""
+SOME_INK = 0.01
+"""The same, for a tile that is as dark and saturated as a fold: ink over tissue is, too, and most
+of it can have a colour that haematoxylin has. A fold makes no colour that no stain has."""
 DARK_FIELD = 0.1
 """Brightness of a tile below which it is no bright-field image, or all black: no rule is for it."""
 GLASS_SHARE = 0.95
@@ -161,7 +164,9 @@ def undisturbed(statistics: ArrayLike) -> Bools:
 
 def _inked(look: Look) -> Bools:
     lit = look.column("brightness_mean") > DARK_FIELD
-    return np.asarray(lit & (look.column("ink") > look.high("ink", 0.0) + INK_CELLS))
+    beyond = look.column("ink") - look.high("ink", 0.0)
+    stained = (beyond > SOME_INK) & (look.column("fold") > look.fold_limit())
+    return np.asarray(lit & ((beyond > INK_CELLS) | stained))
 
 
 def _glassy(look: Look) -> Bools:

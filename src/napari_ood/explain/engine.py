@@ -168,10 +168,13 @@ class Engine:
         out[~np.isfinite(out).all(axis=(1, 2))] = np.nan
         return out
 
-    def values(self, tiles: NDArray[np.uint8], target: Target, share: bool) -> NDArray[np.float32]:
+    def values(
+        self, tiles: NDArray[np.uint8], target: Target, share: bool, steps: Steps
+    ) -> NDArray[np.float32]:
         """The explained number ``[B]``; with ``share`` the probability of a class."""
-        objective = self.objective(target, Steps(), share)
+        objective = self.objective(target, steps, share)
         out = np.empty(len(tiles), np.float32)
+        steps.expect(-(-len(tiles) // objective.batch))
         for rows, rgb in self._batches(tiles, objective.batch):
             with torch.no_grad():
                 out[rows] = objective(rgb).float().cpu().numpy()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_ood.errors import ExplainError
+from napari_ood.errors import ExplainError, NothingToExplain
 from napari_ood.explain.methods import METHODS, Method
 from napari_ood.explain.progress import Steps
 from napari_ood.explain.target import Target
@@ -104,7 +104,8 @@ class Explainer:
         Raises
         ------
         ExplainError
-            If the method does not suit the network or the target, or a tile cannot be explained.
+            If the method does not suit the network or the target; NothingToExplain where the
+            target is not a number at any tile.
         ExplainCancelled
             When ``cancel`` said so.
         BundleError
@@ -123,14 +124,22 @@ class Explainer:
             steps = Steps(on_progress, cancel)
             values = engine.explain(x, how.name, target, chosen, steps, options)
         if len(values) and not np.isfinite(values).any():
-            raise ExplainError(
+            raise NothingToExplain(
                 f"{target.words(self.bundle.card)} has no finite value here: nothing to explain"
             )
         steps.finish()
         unit = how.unit_of(target)
         return Saliency(values, how.signed, how.name, target, unit, how.note, chosen)
 
-    def values(self, tiles: ArrayLike, target: Target, share: bool = False) -> Floats:
+    def values(
+        self,
+        tiles: ArrayLike,
+        target: Target,
+        share: bool = False,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Floats:
         """The explained number itself, ``[B]`` float32.
 
         Parameters
@@ -138,11 +147,15 @@ class Explainer:
         tiles : [B, t, t, 3] uint8
         target : Target
         share : the probability p̄ of a class, or a head's, instead of the logit
+        on_progress, cancel : as :meth:`explain` takes them
         """
         x = check_tiles(tiles, self.bundle)
         self._check(target)
+        steps = Steps(on_progress, cancel)
         with self._lock:
-            return self._engine().values(x, target, share)
+            found = self._engine().values(x, target, share, steps)
+        steps.finish()
+        return found
 
     def without_content(self, tiles: ArrayLike, kind: str = "blur") -> NDArray[np.uint8]:
         """Tiles ``[B, t, t, 3]`` uint8 blurred so that their structure is gone.

@@ -135,6 +135,7 @@ def perturbation_curves(
     target: Target,
     n_steps: int = N_STEPS,
     *,
+    on_progress: Callable[[float], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Curves:
     """Blur pixels of a tile, most salient first, and reveal them in a blurred tile.
@@ -148,7 +149,13 @@ def perturbation_curves(
     saliency : its map: a Saliency of one tile, or [t, t] float
     target : what is measured
     n_steps : equal steps from none to all pixels
-    cancel : polled before each of the two curves
+    on_progress : called with the share that is done, 0 to 1
+    cancel : polled before each forward batch
+
+    Raises
+    ------
+    ExplainError, ExplainCancelled, BundleError
+        As ``Explainer.values``; or if the map does not suit the tile.
     """
     x = np.asarray(tile)
     x = check_tiles(x if x.ndim == 4 else x[None], explainer.bundle)
@@ -161,14 +168,10 @@ def perturbation_curves(
     fractions = np.linspace(0, 1, n_steps + 1, dtype=np.float32)
     gone = rank_from_top(values)[None] < (fractions * values.size).round()[:, None, None]
     blurred = explainer.without_content(x)
-    curves = []
-    for mask in (gone, ~gone):
-        if cancel is not None and cancel():
-            raise ExplainCancelled("the curves were cancelled")
-        mixed = np.where(mask[..., None], blurred, x)
-        curves.append(explainer.values(mixed, target, share=True))
-    deletion, insertion = curves
-    below, above = (float(np.trapezoid(curve, fractions)) for curve in curves)
+    mixed = np.where(np.concatenate([gone, ~gone])[..., None], blurred, x)
+    values_of = explainer.values(mixed, target, share=True, on_progress=on_progress, cancel=cancel)
+    deletion, insertion = np.split(values_of, 2)
+    below, above = (float(np.trapezoid(curve, fractions)) for curve in (deletion, insertion))
     unit = "probability" if target.kind in ("class", "head") else target.unit
     return Curves(fractions, deletion, insertion, below, above, unit)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ood.errors import NothingToExplain
+
 if TYPE_CHECKING:
     from napari_ood.explain.explainer import Explainer
     from napari_ood.explain.target import Target
@@ -65,8 +67,11 @@ class SaliencyMapper:
         self.unit = how.unit_of(target)
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Floats:
-        """Map tiles ``[B, t, t, 3]`` uint8 to ``[B, t, t]`` float32."""
-        saliency = self._explainer.explain(tiles, self.name, self._target)
+        """Map tiles ``[B, t, t, 3]`` uint8 to ``[B, t, t]`` float32; NaN where nothing is known."""
+        try:
+            saliency = self._explainer.explain(tiles, self.name, self._target)
+        except NothingToExplain:  # here; the rest of the slide can be
+            return np.full(tiles.shape[:3], np.nan, np.float32)
         values = np.asarray(saliency.values, np.float32)
         end = INSIDE * self.limit
         return np.clip(values, -end, end) if self.signed else values

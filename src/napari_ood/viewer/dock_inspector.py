@@ -6,56 +6,41 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QWidget
 
 from napari_ood.viewer.canvas_pick import CanvasPick
 from napari_ood.viewer.fine_map_panel import FineMapPanel
-from napari_ood.viewer.flight import CONTEXT_TILES, Flight, view_of
 from napari_ood.viewer.follower import follow
 from napari_ood.viewer.geometry import cell_at, map_placement
 from napari_ood.viewer.inspector import inspector_of
-from napari_ood.viewer.inspector_state import Answer, Inspected, Tab
+from napari_ood.viewer.inspector_answers import Answers
+from napari_ood.viewer.inspector_state import Inspected, Tab
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.outline import Outline
-from napari_ood.viewer.regions import shape_region, view_region
+from napari_ood.viewer.regions import shape_region
 from napari_ood.viewer.saliency_layer import show_saliency
 from napari_ood.viewer.scroll_dock import TabbedDock
-from napari_ood.viewer.section_cause import CauseSection
-from napari_ood.viewer.section_heads import HeadsSection
-from napari_ood.viewer.section_prototypes import PrototypesSection
 from napari_ood.viewer.section_saliency import SaliencySection
 from napari_ood.viewer.section_sanity import SanitySection
 from napari_ood.viewer.section_tile import TileSection
 from napari_ood.viewer.state import Phase
-from napari_ood.viewer.widgets import Segmented, text_label
+from napari_ood.viewer.tile_flight import TileFlight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from napari import Viewer
-    from numpy.typing import NDArray
 
     from napari_ood.models import Card
-    from napari_ood.viewer.inspector_state import Look
     from napari_ood.viewer.maps import Readout
     from napari_ood.viewer.state import State
 
 POLL_INTERVAL_MS = 40
-FRAME_INTERVAL_MS = 16
 OUTLINE = "Inspector: tiles"
 DISSENT = "dissent"
 """The score of how many heads would have said another class."""
-WORKING = "Working it out…"
 DRAW_FIRST = (
     "Draw a rectangle first: New shapes layer, then Add rectangles, on the slide. It says which "
     "tiles are meant."
-)
-TABS = (
-    (Tab.HEADS, "Heads"),
-    (Tab.PROTOTYPES, "Similar"),
-    (Tab.CAUSE, "Cause"),
-    (Tab.SALIENCY, "Saliency"),
 )
 
 
@@ -74,21 +59,17 @@ class InspectorDock(TabbedDock):
         viewer = self.bridge.viewer
         assert viewer is not None
         self.inspector = inspector_of(self.bridge)
-        self._outline, self._flight = Outline(viewer, OUTLINE), Flight(viewer)
+        self._outline, self._flight = Outline(viewer, OUTLINE), TileFlight(viewer, self)
         self.pick = CanvasPick(viewer, self._click, self._step)
         self._overlay: Overlay | None = None
-        self.tile, self.tabs = TileSection(), Segmented[Tab](TABS)
-        self.working = text_label(WORKING, muted=True)
-        self.heads, self.prototypes, self.cause = (
-            HeadsSection(),
-            PrototypesSection(),
-            CauseSection(),
-        )
+        self.tile, self._answers = TileSection(), Answers()
+        self.tabs, self.working = self._answers.tabs, self._answers.working
+        self.heads, self.prototypes = self._answers.heads, self._answers.prototypes
+        self.cause = self._answers.cause
         self.saliency = SaliencySection(self.inspector.methods())
         self.sanity = SanitySection()
         self.fine_map = FineMapPanel(self.bridge)
-        self._poll_timer, self._frame_timer = QTimer(self), QTimer(self)
-        self._hide_timer = QTimer(self)
+        self._poll_timer, self._hide_timer = QTimer(self), QTimer(self)
         self._lay_out()
         self._connect()
         self.show_inspected(self.inspector.state, None)
@@ -97,8 +78,7 @@ class InspectorDock(TabbedDock):
     def _lay_out(self) -> None:
         self.column.setSpacing(10)
         for widget in (
-            self.tile, self.tabs, self.working, self.heads, self.prototypes, self.cause,
-            self.saliency, self.sanity, self.fine_map,
+            self.tile, *self._answers.widgets, self.saliency, self.sanity, self.fine_map,
         ):  # fmt: skip
             self.column.addWidget(widget)
         self.column.addStretch(1)
@@ -111,8 +91,6 @@ class InspectorDock(TabbedDock):
         self._hide_timer.setSingleShot(True)
         self._hide_timer.setInterval(0)
         self._hide_timer.timeout.connect(self._show_map)
-        self._frame_timer.setInterval(FRAME_INTERVAL_MS)
-        self._frame_timer.timeout.connect(self._fly_on)
         self.tile.most_foreign_asked.connect(self._go_to_most_foreign)
         self.tile.flight_asked.connect(self._fly)
         self.tile.box_asked.connect(self._choose_box)
@@ -142,35 +120,19 @@ class InspectorDock(TabbedDock):
             self._fly()
 
     def _in_view(self) -> bool:
-        """Whether the middle of the chosen tile can be seen."""
-        maps, cell = self.inspector.state.maps, self.inspector.state.cell
-        slide, viewer = self.inspector.state.slide, self.bridge.viewer
-        if maps is None or cell is None or slide is None or viewer is None:
+        s = self.inspector.state
+        if s.maps is None or s.cell is None or s.slide is None:
             return True
-        view = view_region(viewer, slide)
-        y, x, h, w = maps.grid.boxes([cell])[0]
-        return view is not None and (
-            view[0] <= y + h / 2 < view[0] + view[2] and view[1] <= x + w / 2 < view[1] + view[3]
-        )
+        return self._flight.in_view(s.slide, s.maps, s.cell)
 
     def _go_to_most_foreign(self) -> None:
         if self.inspector.select_most_foreign():
             self._fly()
 
     def _fly(self) -> None:
-        maps, cell, viewer = (
-            self.inspector.state.maps, self.inspector.state.cell, self.bridge.viewer
-        )  # fmt: skip
-        if maps is None or cell is None or viewer is None or maps.whole_image:
-            return
-        y, x, h, w = (float(v) for v in maps.grid.boxes([cell])[0])
-        least = CONTEXT_TILES * max(maps.grid.tile_size)
-        if self._flight.begin(view_of((y, x, h, w), maps.mpp, viewer.canvas.size, least)):
-            self._frame_timer.start()
-
-    def _fly_on(self) -> None:
-        if not self._flight.step():
-            self._frame_timer.stop()
+        s = self.inspector.state
+        if s.maps is not None and s.cell is not None:
+            self._flight.fly(s.maps, s.cell)
 
     def _choose_box(self) -> None:
         slide, viewer = self.inspector.state.slide, self.bridge.viewer
@@ -265,31 +227,9 @@ class InspectorDock(TabbedDock):
         self._outline.show(np.array(state.cells), state.maps, viewer.scene.camera.zoom)
 
     def _show_look(self, state: Inspected) -> None:
+        self._answers.show(state, self._is_foreign(), self.saliency)
         chosen = state.cell is not None and state.look is not None
-        self.tabs.setVisible(chosen)
-        self.tabs.set_value(state.tab)
-        sections: dict[Tab, QWidget] = {
-            Tab.HEADS: self.heads,
-            Tab.PROTOTYPES: self.prototypes,
-            Tab.CAUSE: self.cause,
-            Tab.SALIENCY: self.saliency,
-        }
-        look, maps = state.look, state.maps
-        answer = _answer(look, state.tab) if look is not None else None
-        waiting = answer is not None and not answer.known
-        self.working.setVisible(chosen and waiting and state.looking)
-        for tab, section in sections.items():
-            section.setVisible(chosen and tab is state.tab and not waiting)
         self.sanity.setVisible(chosen and state.tab is Tab.SALIENCY)
-        if look is None or maps is None or waiting:
-            return
-        if state.tab is Tab.HEADS:
-            self.heads.show_heads(look.heads, maps.classes, maps.colors)
-        elif state.tab is Tab.PROTOTYPES:
-            pixels: NDArray[np.uint8] | None = look.pixels.value
-            self.prototypes.show_prototypes(look.prototypes, pixels, maps.classes, maps.colors)
-        elif state.tab is Tab.CAUSE:
-            self.cause.show_cause(look.cause, self._is_foreign())
 
     def _is_foreign(self) -> bool | None:
         """Whether the chosen tile is above the threshold of any score of foreignness."""
@@ -346,17 +286,7 @@ class InspectorDock(TabbedDock):
             self.inspector.changed.disconnect(self.show_inspected, missing_ok=True)
             self.inspector.stop()
             self.fine_map.teardown()
-            for timer in (self._poll_timer, self._frame_timer, self._hide_timer):
-                timer.stop()
+            for stoppable in (self._poll_timer, self._flight, self._hide_timer):
+                stoppable.stop()
             self._outline.remove()
         super().teardown()
-
-
-def _answer(look: Look, tab: Tab) -> Answer[Any] | None:
-    """The answer that a tab shows; None for saliency, which is asked for."""
-    answers: dict[Tab, Answer[Any]] = {
-        Tab.HEADS: look.heads,
-        Tab.PROTOTYPES: look.prototypes,
-        Tab.CAUSE: look.cause,
-    }
-    return answers.get(tab)

@@ -6,66 +6,44 @@ Commands belong to the GUI's thread and return at once; threads work things out 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from psygnal import Signal
 
+from napari_ood.viewer.inspector_memory import Memory
+from napari_ood.viewer.inspector_request import Requests
 from napari_ood.viewer.inspector_state import (
     Cell,
     Inspected,
     Look,
     Randomised,
-    Shown,
     Tab,
     Tested,
-    Wish,
 )
+from napari_ood.viewer.inspector_tiles import cells_of_box, most_foreign, next_cell
 from napari_ood.viewer.inspector_work import (
-    NO_BUNDLE,
-    NO_SLIDE,
     Explained,
     Subject,
     curves_of,
-    explain,
     look_at,
     randomise,
 )
 from napari_ood.viewer.latest import Latest
-from napari_ood.viewer.maps import NO_TILE, Overlay
-from napari_ood.viewer.saliency_choices import CAMS, kind_of
+from napari_ood.viewer.maps import NO_TILE
 from napari_ood.viewer.state import Phase
-from napari_ood.viewer.tile_pixels import cells_in, finished_cells
 from napari_ood.viewer.why import Why
 
 if TYPE_CHECKING:
-    from napari_ood.explain.explainer import Explainer
     from napari_ood.explain.methods import Method
-    from napari_ood.explain.target import Target
     from napari_ood.slides.grid import Region
     from napari_ood.viewer.bridge import Bridge
-    from napari_ood.viewer.maps import Maps
     from napari_ood.viewer.session import Session
     from napari_ood.viewer.state import State
 
-MOST_TILES, MOST_SLOW_TILES = 64, 4
-"""Tiles that are explained at once, with a fast and with a slow method."""
-MOST_CELLS = 1024
-"""Tiles that the rectangle around them may hold: the map is as large as it."""
-KEPT = 12
-"""Maps that are kept per run, so that a tile that was explained comes back at once."""
 NO_TILE_THERE = "The run has no tile there: it looks at tissue only."
-EMPTY_BOX = "The run has no tile in that box."
-TOO_MANY = (
-    "{n:,} tiles are in the box, and at most {most} are explained at once: draw a smaller one"
-)
-TOO_FAR = "The tiles in the box are too far apart for one map: draw a smaller one."
-
-Key = tuple[tuple[Cell, ...], Wish]
 
 
 class Inspector:
@@ -92,10 +70,7 @@ class Inspector:
         self._published: list[Look] = []
         self._explain: Latest[Explained] = Latest()
         self._check: Latest[Randomised | Tested] = Latest()
-        self._kept: WeakKeyDictionary[Maps, OrderedDict[Key, Shown]] = WeakKeyDictionary()
-        self._limits: WeakKeyDictionary[Maps, dict[object, float]] = WeakKeyDictionary()
-        self._last: WeakKeyDictionary[Maps, tuple[Cell, ...]] = WeakKeyDictionary()
-        self._explainer: tuple[tuple[object, ...], Explainer] | None = None
+        self._requests, self._memory = Requests(self._why), Memory()
 
     def _update(self, **changes: Any) -> None:
         old, new = self.state, replace(self.state, **changes)
@@ -111,7 +86,7 @@ class Inspector:
         s = self.state
         if maps is not s.maps:
             self._forget()
-            cells = self._last.get(maps, ()) if maps is not None else ()
+            cells = self._memory.cells(maps)
             self._update(maps=maps, slide=state.slide, running=running, cells=(), note="")
             if cells:
                 self._choose(cells)
@@ -126,8 +101,7 @@ class Inspector:
         cells, maps = self.state.cells, self.state.maps
         self._forget()
         if maps is not None:
-            self._kept.pop(maps, None)
-            self._limits.pop(maps, None)
+            self._memory.drop_maps(maps)
         self._update(temperature=temperature, cells=())
         if cells:
             self._choose(cells)
@@ -145,7 +119,7 @@ class Inspector:
         """Work on nothing and free the network; what was found stays. Nobody looks any more."""
         for latest in (self._look, self._explain, self._check):
             latest.drop()
-        self._explainer = None
+        self._requests.free()
         self._update(looking=False, explaining=False, checking=False)
 
     def resume(self) -> None:
@@ -176,45 +150,26 @@ class Inspector:
             return False
         if cell is None:
             return self.select_most_foreign()
-        row, col = cell[0] + down, cell[1] + right
-        while 0 <= row < maps.shape[0] and 0 <= col < maps.shape[1]:
-            if maps.prediction[row, col] != NO_TILE:
-                return self.select((row, col))
-            row, col = row + down, col + right
-        return False
+        return self._select_if_any(next_cell(maps, cell, down, right))
 
     def select_most_foreign(self) -> bool:
         """Look at the tile with the highest OOD score, else the most uncertain; whether any is."""
         maps = self.state.maps
-        if maps is None or not len(finished_cells(maps)):
-            return False
-        for overlay in (Overlay.OOD, Overlay.UNCERTAINTY):
-            scores = maps.scores[overlay]
-            if np.isfinite(scores).any():
-                row, col = np.unravel_index(int(np.nanargmax(scores)), maps.shape)
-                return self.select((int(row), int(col)))
-        row, col = finished_cells(maps)[0]
-        return self.select((int(row), int(col)))
+        return self._select_if_any(most_foreign(maps) if maps is not None else None)
+
+    def _select_if_any(self, cell: Cell | None) -> bool:
+        return cell is not None and self.select(cell)
 
     def select_box(self, box: Region) -> bool:
         """Look at the tiles in a level-0 box y, x, h, w; whether they can be explained."""
         maps = self.state.maps
         if maps is None:
             return False
-        cells = cells_in(maps, box)
-        if not len(cells):
-            self._update(note=EMPTY_BOX)
+        cells, note = cells_of_box(maps, box)
+        if not cells:
+            self._update(note=note)
             return False
-        if len(cells) > MOST_TILES:
-            self._update(note=TOO_MANY.format(n=len(cells), most=MOST_TILES) + ".")
-            return False
-        if np.prod(np.ptp(cells, axis=0) + 1) > MOST_CELLS:
-            self._update(note=TOO_FAR)
-            return False
-        middle = np.abs(cells - cells.mean(axis=0)).sum(axis=1).argmin()
-        first = [int(i) for i in cells[middle]]
-        others = [(int(r), int(c)) for r, c in cells if [r, c] != first]
-        self._choose(((first[0], first[1]), *others))
+        self._choose(cells)
         return True
 
     def _choose(self, cells: tuple[Cell, ...]) -> None:
@@ -223,10 +178,10 @@ class Inspector:
         if cells != self.state.cells:
             self._explain.drop()
             self._drop_check()
-            self._last[maps] = cells
+            self._memory.choose(maps, cells)
             self._update(
                 cells=cells, note="", problem="", explaining=False,
-                shown=self._known(cells, self.state.wish),
+                shown=self._memory.shown(maps, cells, self.state.wish),
             )  # fmt: skip
             self.look_again()
         self._update(note="")
@@ -261,27 +216,18 @@ class Inspector:
 
     def wish(self, **changes: Any) -> None:
         """Ask for another ``method``, ``target`` or ``layer``."""
-        wished = self._possible(replace(self.state.wish, **changes))
+        wished = self._requests.possible(replace(self.state.wish, **changes))
         if wished == self.state.wish:
             return
         self._explain.drop()
         self._drop_check()
-        shown = self._known(self.state.cells, wished)
+        shown = self._memory.shown(self.state.maps, self.state.cells, wished)
         self._update(wish=wished, shown=shown, explaining=False, problem="")
         self._explain_if_followed()
 
-    def _possible(self, wish: Wish) -> Wish:
-        """Without a layer that the method does not read, or a target that it does not explain."""
-        explained = kind_of(wish.target) in self.methods()[wish.method].targets
-        return replace(
-            wish,
-            target=wish.target if explained else None,
-            layer=wish.layer if wish.method in CAMS else None,
-        )
-
     def methods(self) -> dict[str, Method]:
         """Saliency methods by name."""
-        return dict(self._why.methods())
+        return self._requests.methods()
 
     def _explain_if_followed(self) -> None:
         s = self.state
@@ -294,64 +240,21 @@ class Inspector:
         s, subject = self.state, self._subject()
         if subject is None or not s.cells:
             return False
-        problem = self._why_not(subject)
+        problem = self._requests.why_not(s, subject)
         if problem:
             self._update(problem=problem)
             return False
-        target = s.wish.target or self._predicted()
-        title = self._title(s.wish, target)
-        explainer = self._explainer_for(subject.maps)
-        limit = self._limits.get(subject.maps, {}).get((s.wish.method, s.wish.layer, target))
+        limit = self._memory.limit(subject.maps, s.wish, self._requests.target_of(s))
         self._drop_check()
-        self._explain.ask(
-            partial(explain, subject, s.cells, s.wish, target, title, explainer, limit)
-        )
+        device = self.session.state.device
+        self._explain.ask(self._requests.work(s, subject, device, limit))
         self._update(explaining=True, share=None, problem="")
         return True
-
-    def _why_not(self, subject: Subject) -> str:
-        method = self.methods()[self.state.wish.method]
-        if subject.maps.bundle is None:
-            return NO_BUNDLE
-        if subject.slide is None:
-            return NO_SLIDE
-        n = len(self.state.cells)
-        if method.slow and n > MOST_SLOW_TILES:
-            return (
-                f"{method.title} is slow: it explains at most {MOST_SLOW_TILES} tiles at once, and "
-                f"{n} are chosen. Click one tile, or choose a fast method."
-            )
-        return ""
 
     def cancel(self) -> None:
         """Stop making the map; the tile stays chosen."""
         self._explain.drop()
         self._update(explaining=False)
-
-    def _predicted(self) -> Target:
-        from napari_ood.explain.target import Target
-
-        maps, cell = self.state.maps, self.state.cell
-        assert maps is not None and cell is not None
-        return Target.of_class(int(maps.prediction[cell]) - 1)
-
-    def _title(self, wish: Wish, target: Target) -> str:
-        maps = self.state.maps
-        assert maps is not None and maps.bundle is not None
-        title = self.methods()[wish.method].title
-        return f"{title} of {target.words(maps.bundle.card)}"
-
-    def _explainer_for(self, maps: Maps) -> Explainer:
-        assert maps.bundle is not None
-        wanted = (maps.bundle, self.session.state.device, self.state.temperature)
-        if self._explainer is None or self._explainer[0] != wanted:
-            self._explainer = wanted, self._why.explainer(*wanted)
-        return self._explainer[1]
-
-    def _known(self, cells: tuple[Cell, ...], wish: Wish) -> Shown | None:
-        maps = self.state.maps
-        kept = self._kept.get(maps) if maps is not None else None
-        return kept.get((cells, wish)) if kept is not None else None
 
     # ---------------------------------------------------------------- is the map to be trusted?
 
@@ -367,7 +270,8 @@ class Inspector:
         s, subject = self.state, self._subject()
         if subject is None or s.shown is None:
             return False
-        explainer = self._explainer_for(subject.maps)
+        device = self.session.state.device
+        explainer = self._requests.explainer(subject, device, s.temperature)
         self._check.ask(partial(check, subject, s.shown, explainer, self._why))
         self._update(checking=True, check_share=None, check_problem="")
         return True
@@ -427,12 +331,7 @@ class Inspector:
         assert s.maps is not None
         if not s.running:
             # While a run goes on the sample is of what has been run so far.
-            scale = (shown.wish.method, shown.wish.layer, shown.target)
-            self._limits.setdefault(s.maps, {})[scale] = shown.limit
-            kept = self._kept.setdefault(s.maps, OrderedDict())
-            kept[shown.cells, shown.wish] = shown
-            while len(kept) > KEPT:
-                kept.popitem(last=False)
+            self._memory.keep(s.maps, shown)
         self._update(shown=shown, layers=explained.layers, explaining=False, problem="")
 
     def _take_check(self) -> None:

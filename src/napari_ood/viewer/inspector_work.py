@@ -214,5 +214,5 @@ def curves_of(
     """Delete and insert the first tile's most salient pixels."""
     tile = _pixels(subject, shown.cells[0])
     values = shown.saliency.values[0]
-    curves = why.curves(explainer, tile, values, shown.target, lambda: task.cancelled)
+    curves = why.curves(explainer, tile, values, shown.target, task.tell, lambda: task.cancelled)
     return Tested(curves, shown)

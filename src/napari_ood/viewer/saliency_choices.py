@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 CAMS = ("grad_cam", "grad_cam_pp", "layer_cam", "guided_grad_cam")
 """Methods that read one layer's maps."""
+FOR_ONLY = (*CAMS, "perturbation")
+"""Methods without a sign that leave out what speaks against the target."""
 PREDICTED = "predicted class"
 ROLES = ("ood", "appearance", "tissue")
 

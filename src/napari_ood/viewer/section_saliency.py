@@ -18,7 +18,13 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_ood.viewer.saliency_choices import CAMS, kind_of, method_groups, target_choices
+from napari_ood.viewer.saliency_choices import (
+    CAMS,
+    FOR_ONLY,
+    kind_of,
+    method_groups,
+    target_choices,
+)
 from napari_ood.viewer.saliency_layer import limits_of, ramp_of
 from napari_ood.viewer.widgets import ColorBar, text_label
 
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 OWN_LAYER = "last with maps"
 SIGNED = "Signed: cyan speaks for the target, orange against."
 UNSIGNED = "Unsigned: how much, not whether for or against."
+ONE_SIDED = "Cyan speaks for the target; what speaks against it is not shown."
 LOADING = "Loading the network…"
 PERCENT = 100
 
@@ -180,7 +187,7 @@ class SaliencySection(QWidget):
         for widget in (self.title, self.scale):
             widget.setVisible(shown is not None)
         self.note.setText(method.note)
-        self.sign.setText(SIGNED if method.signed else UNSIGNED)
+        self.sign.setText(sign_in_words(method))
         if shown is None:
             return
         n = len(shown.cells)
@@ -191,6 +198,13 @@ class SaliencySection(QWidget):
         self.scale.setToolTip(
             f"{shown.saliency.unit}. The same scale for every tile of this slide."
         )
+
+
+def sign_in_words(method: Method) -> str:
+    """What a map's colours say of for and against."""
+    if method.signed:
+        return SIGNED
+    return ONE_SIDED if method.name in FOR_ONLY else UNSIGNED
 
 
 def _row_of(combo: QComboBox, value: object) -> int:

@@ -94,9 +94,12 @@ class Why:
         tile: RGB,
         values: Floats,
         target: Target,
+        on_progress: OnProgress,
         cancel: Cancel,
     ) -> Curves:
         """How the target changes while the most salient pixels are deleted, or inserted."""
         from napari_ood.explain.sanity import perturbation_curves
 
-        return perturbation_curves(explainer, tile, values, target, N_STEPS, cancel=cancel)
+        return perturbation_curves(
+            explainer, tile, values, target, N_STEPS, on_progress=on_progress, cancel=cancel
+        )
