@@ -22,7 +22,7 @@ from napari_ood.viewer.histogram import KEY
 from napari_ood.viewer.layers import TITLES
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.score_card import ScoreCard
-from napari_ood.viewer.scroll_dock import ScrollDock
+from napari_ood.viewer.scroll_dock import TabbedDock
 from napari_ood.viewer.section_meaning import MeaningSection
 from napari_ood.viewer.section_results import RAMPS
 from napari_ood.viewer.section_sets import SetsSection
@@ -49,7 +49,7 @@ WORDS_INTERVAL_MS = 120
 ORDER = (Overlay.OOD, Overlay.APPEARANCE, Overlay.TISSUE, Overlay.UNCERTAINTY)
 
 
-class ThresholdsDock(ScrollDock):
+class ThresholdsDock(TabbedDock):
     """Histograms with thresholds for the chosen slide's scores; holds no state.
 
     Parameters

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QTabBar, QWidget
 
 if TYPE_CHECKING:
     from napari.window import Window
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 PLUGIN = "napari-ood"
 OWN = "(napari-ood)"
 """What napari puts behind the names of the plugin's docks."""
+SHORTER = {"Slide passport": "Passport", "Compare runs": "Compare"}
+TAB_PADDING = "QTabBar::tab {padding: 3px 2px; margin: 0px}"
+"""Six tabs are to be read in a dock of usual width; napari's theme has room for three."""
 
 
 def join_tabs(widget: QWidget) -> None:
@@ -39,6 +43,8 @@ def join_tabs(widget: QWidget) -> None:
         dock.raise_()
     for each in (dock, *others):
         _shorten_tab(each)
+    for bar in main.findChildren(QTabBar, options=Qt.FindChildOption.FindDirectChildrenOnly):
+        bar.setStyleSheet(TAB_PADDING)
 
 
 def _shorten_tab(dock: QDockWidget) -> None:
@@ -46,8 +52,9 @@ def _shorten_tab(dock: QDockWidget) -> None:
     action = dock.toggleViewAction()
     name = action.text() if action is not None else ""
     short = dock.windowTitle().removesuffix(f" {OWN}").removeprefix("OOD ")
-    if short != dock.windowTitle():
-        dock.setWindowTitle(short[:1].upper() + short[1:])
+    short = short[:1].upper() + short[1:]
+    if OWN in dock.windowTitle():
+        dock.setWindowTitle(SHORTER.get(short, short))
         dock.setToolTip(name)
         if action is not None:
             action.setText(name)  # of the menu Window, which Qt would rename as well
