@@ -16,12 +16,12 @@ from napari_ood.viewer.inspector_answers import Answers
 from napari_ood.viewer.inspector_state import Inspected, Tab
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.outline import Outline
-from napari_ood.viewer.regions import shape_region
+from napari_ood.viewer.regions import see_through, shape_layer, shape_region
 from napari_ood.viewer.saliency_layer import show_saliency
 from napari_ood.viewer.scroll_dock import TabbedDock
 from napari_ood.viewer.section_saliency import SaliencySection
 from napari_ood.viewer.section_sanity import SanitySection
-from napari_ood.viewer.section_tile import TileSection
+from napari_ood.viewer.section_tile import DISSENT, TileSection
 from napari_ood.viewer.state import Phase
 from napari_ood.viewer.tile_flight import TileFlight
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_MS = 40
 OUTLINE = "Inspector: tiles"
-DISSENT = "dissent"
-"""The score of how many heads would have said another class."""
 DRAW_FIRST = (
     "Draw a rectangle first: New shapes layer, then Add rectangles, on the slide. It says which "
     "tiles are meant."
@@ -143,6 +141,9 @@ class InspectorDock(TabbedDock):
             self.tile.note.setText(DRAW_FIRST)
             self.tile.note.setVisible(True)
         elif self.inspector.select_box(box):
+            drawn = shape_layer(viewer)
+            if drawn is not None:
+                see_through(drawn)
             self.inspector.show_tab(Tab.SALIENCY)
 
     def _wish(self, **changes: Any) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from napari_ood.slides import Slide
     from napari_ood.viewer.job import Box
 
+WHITE = np.ones(4, np.float32)
+
 
 def view_region(viewer: ViewerModel, slide: Slide) -> Box | None:
     """Level-0 box of the slide that the canvas shows; None when the slide is out of view."""
@@ -35,9 +37,20 @@ def shape_points(viewer: ViewerModel) -> NDArray[np.float64] | None:
 
     The active Shapes layer counts, else the topmost; in it the selected shape, else the last.
     """
-    candidates = [viewer.layers.selection.active, *reversed(viewer.layers)]
-    layer = next((x for x in candidates if isinstance(x, Shapes) and len(x.data)), None)
+    layer = shape_layer(viewer)
     if layer is None:
         return None
     chosen = max(layer.selected_data, default=len(layer.data) - 1)
     return np.array([layer.data_to_world(point) for point in layer.data[chosen]])
+
+
+def shape_layer(viewer: ViewerModel) -> Shapes | None:
+    """The active Shapes layer, else the topmost, that has a shape."""
+    candidates = [viewer.layers.selection.active, *reversed(viewer.layers)]
+    return next((x for x in candidates if isinstance(x, Shapes) and len(x.data)), None)
+
+
+def see_through(layer: Shapes) -> None:
+    """Leave shapes in napari's own white with their edges only: a map in them can be seen."""
+    if (layer.face_color == WHITE).all():
+        layer.face_color = layer.current_face_color = "transparent"

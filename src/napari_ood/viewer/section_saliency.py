@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QStandardItem, QStandardItemModel
 from qtpy.QtWidgets import (
@@ -29,6 +30,8 @@ from napari_ood.viewer.saliency_layer import limits_of, ramp_of
 from napari_ood.viewer.widgets import ColorBar, text_label
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_ood.explain.methods import Method
     from napari_ood.models import Card
     from napari_ood.viewer.inspector_state import Inspected, Shown
@@ -37,6 +40,10 @@ OWN_LAYER = "last with maps"
 SIGNED = "Signed: cyan speaks for the target, orange against."
 UNSIGNED = "Unsigned: how much, not whether for or against."
 ONE_SIDED = "Cyan speaks for the target; what speaks against it is not shown."
+NO_MAP = "This map is 0 everywhere: by this method, nothing here speaks for or against the target."
+FAINT = "Hardly visible: at most {share:.0%} of the scale. By this method, little here matters."
+FAINT_SHARE = 0.15
+"""Of the scale; less than this is all but transparent."""
 LOADING = "Loading the network…"
 PERCENT = 100
 
@@ -70,7 +77,7 @@ class SaliencySection(QWidget):
         self.tissue.setToolTip("Show tissue and saliency alone")
         self.bar, self.message = QProgressBar(), text_label()
         self.title, self.scale = text_label(bold=True), ColorBar()
-        self.note, self.sign = text_label(muted=True), text_label()
+        self.note, self.sign, self.faint = text_label(muted=True), text_label(), text_label()
         self._fill_methods()
         self._lay_out()
         self._connect()
@@ -112,7 +119,9 @@ class SaliencySection(QWidget):
         layout.addWidget(self.following)
         layout.addWidget(self.tissue)
         layout.addLayout(buttons)
-        for widget in (self.bar, self.message, self.title, self.scale, self.sign, self.note):
+        for widget in (
+            self.bar, self.message, self.title, self.scale, self.faint, self.sign, self.note,
+        ):  # fmt: skip
             layout.addWidget(widget)
 
     def _connect(self) -> None:
@@ -186,6 +195,8 @@ class SaliencySection(QWidget):
     def _show_map(self, shown: Shown | None, method: Method) -> None:
         for widget in (self.title, self.scale):
             widget.setVisible(shown is not None)
+        self.faint.setText(faint_in_words(shown.values, shown.limit) if shown is not None else "")
+        self.faint.setVisible(bool(self.faint.text()))
         self.note.setText(method.note)
         self.sign.setText(sign_in_words(method))
         if shown is None:
@@ -198,6 +209,15 @@ class SaliencySection(QWidget):
         self.scale.setToolTip(
             f"{shown.saliency.unit}. The same scale for every tile of this slide."
         )
+
+
+def faint_in_words(values: NDArray[np.float32], limit: float) -> str:
+    """Why there is nothing to be seen of a map; empty where there is something."""
+    peak = float(np.nanmax(np.abs(values)))
+    if peak == 0:
+        return NO_MAP
+    share = peak / limit
+    return FAINT.format(share=share).replace("%", " %") if share < FAINT_SHARE else ""
 
 
 def sign_in_words(method: Method) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from napari_ood.viewer.maps import Maps, Readout
 
 PICTURE_PX = 104
+DISSENT = "dissent"
+"""The score of how many heads would have said another class."""
 NO_RUN = (
     "Why does the model say so, and why is a tile foreign? Open a run, or run a bundle on a slide "
     "in the dock OOD, then click a tile."
@@ -187,7 +189,8 @@ class TileSection(QWidget):
             value = readout.value(overlay)
             if value is None:
                 continue
-            for column, text in enumerate(_row(overlay, value, limits.get(overlay))):
+            name = name_of(overlay, maps.scales[overlay].score)
+            for column, text in enumerate((name, *_row(value, limits.get(overlay)))):
                 label = QLabel(text)
                 if column:
                     label.setAlignment(Qt.AlignmentFlag.AlignRight)
@@ -195,14 +198,20 @@ class TileSection(QWidget):
                 self._labels.append(label)
 
 
-def _row(overlay: Overlay, value: float, limit: float | None) -> tuple[str, str, str]:
-    """Name, value, and how it lies to its threshold."""
+def name_of(overlay: Overlay, score: str) -> str:
+    """What an overlay's value is called."""
+    if score == DISSENT:
+        return "Dissenting heads"
     name = TITLES[overlay].removeprefix("OOD: ").capitalize()
-    name = "OOD" if overlay is Overlay.OOD else name
+    return "OOD" if overlay is Overlay.OOD else name
+
+
+def _row(value: float, limit: float | None) -> tuple[str, str]:
+    """A value, and how it lies to its threshold."""
     number = f"<b>{value:.3g}</b>"
     if limit is None or math.isnan(value):
-        return name, number, ""
-    return name, number, f"{'▲ above' if value > limit else '▽ below'} {limit:.3g}"
+        return number, ""
+    return number, f"{'▲ above' if value > limit else '▽ below'} {limit:.3g}"
 
 
 def _place(state: Inspected) -> str:
