@@ -226,4 +226,5 @@ def test_a_score_is_chosen_in_the_list(window: tuple[Any, Any], qtbot: Any) -> N
     card.combo.textActivated.emit("msp")
     qtbot.waitUntil(lambda: session.state.scales[Overlay.UNCERTAINTY].score == "msp", timeout=9000)
     assert card.combo.currentText() == "msp"
+    assert card.combo.toolTip().startswith("msp\n"), "also where it is cut off"
     assert "95 %" in card.words.text()

@@ -108,7 +108,9 @@ class CanvasLegend(QFrame):
         if maps is None or overlay is None or not shown:
             return
         scale = state.scales.get(overlay)
-        title = TITLES[overlay] if scale is None else f"{TITLES[overlay]} · {scale.score}"
+        # Without the layers whose features it is made of, which the dock has room for.
+        score = "" if scale is None else f" · {scale.score.partition('@')[0]}"
+        title = f"{TITLES[overlay]}{score}"
         elide = Qt.TextElideMode.ElideRight
         self.title.setText(self.title.fontMetrics().elidedText(title, elide, WIDTH_PX - 24))
         self.bar.setVisible(scale is not None)

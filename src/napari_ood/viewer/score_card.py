@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NO_THRESHOLD = "No threshold: click into the histogram to set one."
 SHORTEST_NAME = 12
 """Characters of a score's name that are always shown; the list has them in full."""
+TIP = "Any score that the stored run can give; the network is not run."
 
 
 class ScoreCard(QWidget):
@@ -47,7 +48,6 @@ class ScoreCard(QWidget):
         policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         self.combo.setSizeAdjustPolicy(policy)
         self.combo.setMinimumContentsLength(SHORTEST_NAME)
-        self.combo.setToolTip("Any score that the stored run can give; the network is not run.")
         self.combo.textActivated.connect(self.score_chosen)
         self.histogram = Histogram()
         self.histogram.moved.connect(self.moved)
@@ -77,6 +77,7 @@ class ScoreCard(QWidget):
                 if view is not None:
                     view.setMinimumWidth(width + 40)
             self.combo.setCurrentText(current)
+        self.combo.setToolTip(f"{current}\n{TIP}")  # a long name does not fit
 
     def show_figure(
         self, figure: Figure | None, scale: Scale, table: NDArray[np.float32], active: bool
