@@ -17,6 +17,7 @@ from napari_ood.cli.arguments import (
     positive_int,
     region,
 )
+from napari_ood.cli.parser_cohort import add_cohort
 from napari_ood.cli.parser_import import add_import, add_outlines
 from napari_ood.cli.parser_models import (
     add_compare,
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_info(commands)
     _add_run(commands)
+    add_cohort(commands)
     _add_open(commands)
     _add_export(commands)
     add_import(commands)

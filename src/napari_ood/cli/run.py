@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ def run(args: Namespace) -> int:
     Returns 0, the exit code of the worst failure, or 130 when cancelled.
     """
     from napari_ood import load_bundle
+    from napari_ood.inference.outputs import output_paths
 
     if args.roi is not None and len(args.slides) > 1:
         raise RunError("--roi is of one slide: run slides with outlines one by one")
@@ -50,25 +51,6 @@ def run(args: Namespace) -> int:
                 return CANCELLED
     # An unforeseen error (1) outranks one with advice (2): somebody should look into it.
     return min(codes - {0}, default=0)
-
-
-def output_paths(slides: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Return slide → ``folder/<slide name>.ood.zarr``. RunError when two slides share a name."""
-    from napari_ood.slides.slide import slide_name
-
-    outputs: dict[Path, Path] = {}
-    taken: dict[str, Path] = {}
-    for slide in slides:
-        name = slide_name(slide.absolute())
-        # Windows and macOS do not tell upper from lower case in file names.
-        other = taken.setdefault(name.casefold(), slide)
-        if other is not slide:
-            raise RunError(
-                f"{other} and {slide} would both be written to {folder / name}.ood.zarr: "
-                "run them with different --out folders"
-            )
-        outputs[slide] = folder / f"{name}.ood.zarr"
-    return outputs
 
 
 def _run_one(

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,15 @@ from napari_ood.inference.plan import Plan, plan_grid, plan_run
 from napari_ood.inference.progress import Listener
 from napari_ood.inference.provenance import identity, provenance, session_record
 from napari_ood.inference.run import Run, open_run
-from napari_ood.inference.store import RunWriter, shards
+from napari_ood.inference.store import (
+    ATTRIBUTE,
+    RunWriter,
+    Shard,
+    grid_array,
+    open_group,
+    read_cells,
+    shards,
+)
 from napari_ood.slides.grid import Region, TileGrid
 
 if TYPE_CHECKING:
@@ -73,20 +81,15 @@ def run_slide(
     SlideError, BundleError, DeviceError, RunError
         What is written so far is kept and can be resumed.
     """
-    from napari_ood.models import resolve_device, reuse_freed_memory
+    from napari_ood.models import resolve_device
 
     device = resolve_device(device)
-    if batch_size is not None and batch_size < 1:
-        raise RunError(f"the batch size must be at least 1, got {batch_size}")
-    plan, writer = _open_output(Path(out), slide, bundle, region, stride, tissue, roi)
+    size = checked_batch_size(device, batch_size)
+    plan, writer = open_output(Path(out), slide, bundle, region, stride, tissue, roi)
     done = open_run(writer.path).done
-    missing = plan.tissue & ~done
-    todo = [s for s in shards(done.shape, plan.shard) if missing[s.slices].any()]
+    todo = shards_left(plan, done)
     if todo:
-        if device == "cpu":
-            reuse_freed_memory()
-        size = batch_size or BATCH_SIZE[device.partition(":")[0]]
-        network = Network(bundle, device, size)
+        network = open_network(bundle, device, size)
         session = Session(slide, plan, writer, network, todo, int(done.sum()), on_progress, view)
         started = time.time()
         try:
@@ -97,15 +100,43 @@ def run_slide(
     return Run(writer.path, bundle)
 
 
+def open_network(bundle: Bundle, device: str, batch_size: int | None = None) -> Network:
+    """Load the bundle's network for a long computation on a device that is there.
+
+    Raises
+    ------
+    BundleError, RunError
+        RunError where the batch size is not at least 1.
+    """
+    from napari_ood.models import reuse_freed_memory
+
+    if device == "cpu":
+        reuse_freed_memory()
+    return Network(bundle, device, checked_batch_size(device, batch_size))
+
+
+def checked_batch_size(device: str, batch_size: int | None) -> int:
+    """Tiles per forward pass: as asked, or what suits the device."""
+    if batch_size is not None and batch_size < 1:
+        raise RunError(f"the batch size must be at least 1, got {batch_size}")
+    return batch_size or BATCH_SIZE[device.partition(":")[0]]
+
+
+def shards_left(plan: Plan, done: NDArray[np.bool_]) -> list[Shard]:
+    """Shards that have tiles to run which are not ``done`` ((rows, cols) bool), row by row."""
+    missing = plan.tissue & ~done
+    return [s for s in shards(done.shape, plan.shard) if missing[s.slices].any()]
+
+
 def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:
     if cancel is None:
         return lambda: False
     return cancel.is_set if isinstance(cancel, threading.Event) else cancel
 
 
-def _open_output(
+def open_output(
     path: Path, slide: Slide, bundle: Bundle, region: Region | None, stride: int | None,
-    tissue: bool, roi: Callable[[TileGrid], NDArray[np.bool_]] | None,
+    tissue: bool, roi: Callable[[TileGrid], NDArray[np.bool_]] | None = None,
 ) -> tuple[Plan, RunWriter]:  # fmt: skip
     """Create the run or, where it exists and is of the same slide, bundle and grid, resume it."""
     grid = plan_grid(slide, bundle, region, stride)
@@ -127,6 +158,26 @@ def _open_output(
         )
     # The stored tissue, not a new mask: what was to be run then is what is left to do now.
     return Plan(grid, run.tissue, tuple(run.provenance["shard"])), RunWriter.resume(path)
+
+
+def resume_output(path: Path, slide: Slide, bundle: Bundle) -> tuple[Plan, RunWriter]:
+    """Plan and writer of a run that exists, for who computes some of its shards.
+
+    Which shards are done is not looked up here: it takes a file each.
+
+    Raises
+    ------
+    RunError
+        If there is none, or it is of another slide or bundle.
+    """
+    group = open_group(path)
+    attributes: dict[str, Any] = dict(group.attrs[ATTRIBUTE])  # type: ignore[arg-type]
+    stored = attributes["identity"]
+    if (stored["slide"], stored["bundle"]) != (slide.fingerprint(), dict(bundle.hashes)):
+        raise RunError(f"{path} holds a run of another slide or bundle: choose another output")
+    tissue = np.asarray(read_cells(path, grid_array(group, "tissue"), slice(None)), bool)
+    plan = Plan(TileGrid.from_dict(attributes["grid"]), tissue, tuple(attributes["shard"]))
+    return plan, RunWriter.resume(path)
 
 
 def _inside(

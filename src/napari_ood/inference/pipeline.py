@@ -71,9 +71,9 @@ class Network:
             return logits.cpu().numpy(), features.cpu().numpy()
 
 
-def reader_count(device: str) -> int:
-    """Threads that read for a network on this device."""
-    cores = os.cpu_count() or 1
+def reader_count(device: str, cores: int | None = None) -> int:
+    """Threads that read for a network on this device; ``cores``: those it may use, else all."""
+    cores = cores or os.cpu_count() or 1
     # On the CPU the network needs the cores itself; one reader per four keeps it fed.
     return max(1, cores // 4) if device == "cpu" else min(max(2, cores - 1), 16)
 
@@ -144,13 +144,14 @@ class Session:
     n_before: int
     on_progress: Listener | None
     view: Callable[[], Region | None] | None
+    cores: int | None = None  # where other processes of the machine use the rest
     clock: StageClock = field(default_factory=StageClock)
     n_written: int = 0
 
     def __post_init__(self) -> None:
         self._tiles = TileReader(self.slide, self.plan)
         self._shards = ShardQueue(self.plan, self.todo, self.view)
-        n_readers = min(reader_count(self.network.device), len(self.todo))
+        n_readers = min(reader_count(self.network.device, self.cores), len(self.todo))
         self._blocks: queue.Queue[Block | Exception | None] = queue.Queue(n_readers + 1)
         self._results: queue.Queue[Result | None] = queue.Queue(4)
         self._written: queue.SimpleQueue[Result] = queue.SimpleQueue()

@@ -67,7 +67,7 @@ def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[s
             "card": bundle.card.to_config(),
         },
         "warnings": [*slide.warnings, *([scale] if scale else [])],
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **package_versions()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "sessions": [],
     }
@@ -82,7 +82,8 @@ def session_record(
     return {"started": began, "ended": ended, **arguments, **report, "machine": platform.platform()}
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of ``PACKAGES`` that are installed."""
     found = {}
     for name in PACKAGES:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,11 @@ def disk_error(path: Path, error: OSError, begun: bool = True) -> RunError:
 
 
 class RunWriter:
-    """Creates or resumes a run and writes its shards. One writer per run at a time."""
+    """Creates or resumes a run and writes its shards.
+
+    Processes may write different shards of one run at the same time: chunks are shards, so none
+    shares a file with another. Sessions are all in one file: only one of them may add any.
+    """
 
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
@@ -94,7 +99,8 @@ class RunWriter:
         RunError
             If it cannot be written.
         """
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        # Several machines may begin a run in one shared folder.
+        partial = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
         rows_cols, shard = plan.tissue.shape, plan.shard
         sizes = {"logits": (n_heads, n_classes), "features": (n_features,)}
         try:
@@ -157,6 +163,10 @@ class RunWriter:
 
     def _store(self, array: zarr.Array[Any], shard: Shard, block: NDArray[Any]) -> None:
         array[shard.slices] = block
+
+    def done(self, shard: Shard) -> NDArray[np.bool_]:
+        """Which tiles of a shard are done, whoever wrote them; its shape, bool."""
+        return np.asarray(read_cells(self.path, self._done, shard.slices), bool)
 
     def add_session(self, session: dict[str, Any]) -> None:
         """Append what a session did (times, device, speed) to the provenance."""

@@ -1,0 +1,94 @@
+"""Workers: those of this machine, started for one cohort, or those of a scheduler that runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from napari_ood.errors import OodError, RunError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+GPU = "GPU"
+"""Resource that workers with a GPU are started with: ``dask worker … --resources GPU=1``."""
+CONNECT_S = 15
+
+
+def require_distributed() -> None:
+    """Raise OodError, with advice, where dask.distributed is not installed."""
+    if find_spec("distributed") is None:
+        raise OodError(
+            "cohorts need dask.distributed, which is not installed: "
+            'pip install "napari-ood[cohort]"'
+        )
+
+
+def resources_for(device: str) -> dict[str, float]:
+    """What a task asks of its worker. ``auto`` asks nothing: each worker takes what it has."""
+    return {GPU: 1} if device.startswith("cuda") else {}
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int | None, device: str) -> Iterator[Client]:
+    """Connect to a scheduler, or start workers on this machine and end them afterwards.
+
+    Raises
+    ------
+    RunError
+        If no scheduler answers at the address.
+    """
+    from distributed import Client
+
+    if scheduler is None:
+        with _local(workers, device) as client:
+            yield client
+        return
+    try:
+        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"no scheduler answers at {scheduler} ({error}): start one with 'dask scheduler', "
+            "which prints its address"
+        ) from error
+    with client:
+        yield client
+
+
+@contextmanager
+def _local(workers: int | None, device: str) -> Iterator[Client]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    cores = os.cpu_count() or 1
+    # Processes on one GPU only wait for one another.
+    count = workers or (cores if device == "cpu" else 1)
+    threads = max(1, cores // count) if device == "cpu" else cores
+    # A worker that died is the cohort's to count: dask would try three times more, unseen.
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            # Workers hold a few shards and no results; dask's limit would end them for the memory
+            # that reuse_freed_memory keeps.
+            memory_limit=0,
+            env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+            resources=resources_for(device) or None,
+            # Slides' names are nobody else's business: from this machine only.
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def dashboard(client: Client) -> str | None:
+    """Address of the dashboard, where one can be expected."""
+    if find_spec("bokeh") is None:
+        return None
+    return str(client.dashboard_link)

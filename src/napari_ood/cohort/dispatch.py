@@ -1,0 +1,261 @@
+"""Hands tasks out, takes reports in: retries, parts of large slides, the records of slides."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from napari_ood.cohort import manifest
+from napari_ood.cohort.plan import Job
+from napari_ood.cohort.progress import CohortProgress
+from napari_ood.cohort.tasks import Failure, Report, begin_slide, failure_of, run_part
+from napari_ood.cohort.work import Begun, Cells, Work
+from napari_ood.errors import RunError
+from napari_ood.inference import open_run
+from napari_ood.inference.store import RunWriter
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+
+@dataclass
+class Track:
+    """What is known of a slide so far."""
+
+    job: Job
+    rank: int
+    begun: Begun | None = None
+    works: list[Work] = field(default_factory=list)
+    failure: Failure | None = None
+    workers: set[str] = field(default_factory=set)
+    open_tasks: int = 0
+    retries: int = 0
+    record: dict[str, Any] | None = None  # once nothing of it is left to do
+
+    @property
+    def share(self) -> float:
+        """Share of its tasks that are done."""
+        if self.record is not None:
+            return 1.0
+        parts = len(self.begun.parts) if self.begun else 0
+        return len(self.works) / parts if parts else 0.0
+
+    def finish(self) -> dict[str, Any]:
+        """Store the session of a slide that ran in parts, and sum the slide up."""
+        n_tiles, n_new = self._tiles()
+        begun = self.begun
+        complete = begun is not None and n_tiles == begun.n_total
+        outcome = manifest.DONE if complete else manifest.CANCELLED
+        error = None
+        if self.failure is not None:
+            outcome = manifest.FAILED
+            error = {"kind": self.failure.kind, "message": self.failure.message}
+            if self.failure.trace:
+                error["trace"] = self.failure.trace
+        self.record = {
+            "slide": self.job.slide,
+            "run": self.job.out,
+            "outcome": outcome,
+            "fingerprint": begun.fingerprint if begun else None,
+            "n_tiles": n_tiles,
+            "n_total": begun.n_total if begun else None,
+            "n_new": n_new,
+            "worker_seconds": round(sum(work.session["seconds"] for work in self.works), 3),
+            "tasks": len(self.works),
+            "retries": self.retries,
+            "workers": sorted(self.workers),
+            "warnings": list(begun.warnings) if begun else [],
+            "error": error,
+        }
+        return self.record
+
+    def _tiles(self) -> tuple[int, int]:
+        """Tiles that the run holds, and how many of them are new."""
+        if self.begun is None:
+            return 0, 0
+        if not (self.begun.parts and self.works):
+            n_new = sum(work.n_tiles for work in self.works)
+            return self.begun.n_before + n_new, n_new
+        out = Path(self.job.out)
+        try:
+            # One writer for all parts, so that none of their records is lost.
+            sessions = [work.session for work in self.works]
+            RunWriter.resume(out).add_session(manifest.merged_session(sessions))
+            # Read from the run: it also holds what a worker stored before it died.
+            n_tiles = open_run(out).n_tiles
+        except RunError as error:
+            self.failure = self.failure or failure_of(error)
+            n_tiles = self.begun.n_before + sum(work.n_tiles for work in self.works)
+        return n_tiles, n_tiles - self.begun.n_before
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A task that was handed out."""
+
+    track: Track
+    cells: Cells | None  # None: begin the slide
+    attempt: int
+    future: Future[Report]
+
+
+class Dispatcher:
+    """The cohort's tasks on a client's workers.
+
+    Parameters
+    ----------
+    client : Client
+    name : of the plugin that the workers were given
+    jobs : in the order in which they are to be begun
+    retries : how often a task that failed is tried again
+    resources : that a task asks of its worker
+    on_notice : called with one line on what the user should know now
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        jobs: Sequence[Job],
+        retries: int,
+        resources: dict[str, float],
+        on_notice: Callable[[str], None],
+    ) -> None:
+        self._client, self._name = client, name
+        self._retries, self._resources, self._notice = retries, resources, on_notice
+        self._finished: queue.SimpleQueue[Future[Report]] = queue.SimpleQueue()
+        self._tickets: dict[str, Ticket] = {}
+        self._started = time.monotonic()
+        self.tracks = [Track(job, rank) for rank, job in enumerate(jobs)]
+        self.workers: dict[str, dict[str, Any]] = {}
+        self.n_tiles = self.n_done = self.n_failed = 0
+        for track in self.tracks:
+            self._submit(track)
+
+    @property
+    def busy(self) -> bool:
+        """Whether tasks are out."""
+        return bool(self._tickets)
+
+    def take(self, timeout: float) -> bool:
+        """Wait for one report and act on it; return whether there was one.
+
+        Raises
+        ------
+        RunError
+            If the scheduler went away.
+        """
+        try:
+            future = self._finished.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        ticket = self._tickets.pop(str(future.key))
+        track = ticket.track
+        outcome = self._outcome(ticket)
+        if isinstance(outcome, Failure):
+            self._failed(ticket, outcome)
+        else:
+            work = outcome.work if isinstance(outcome, Begun) else outcome
+            if work is not None:
+                track.works.append(work)
+                self.n_tiles += work.n_tiles
+            if isinstance(outcome, Begun):
+                track.begun = outcome
+                for cells in outcome.parts:
+                    self._submit(track, cells)
+        track.open_tasks -= 1
+        if not track.open_tasks:
+            self._finish(track)
+        return True
+
+    def cancel(self) -> None:
+        """Take back what is out. Running tasks are stopped by taking the plugin away."""
+        self._client.cancel([ticket.future for ticket in self._tickets.values()])
+        self._tickets.clear()
+
+    def records(self) -> list[dict[str, Any]]:
+        """What became of each slide, in the order of the jobs; ends those that are open."""
+        return [track.record or track.finish() for track in self.tracks]
+
+    def settled(self) -> list[dict[str, Any]]:
+        """Records of the slides that are through."""
+        return [track.record for track in self.tracks if track.record is not None]
+
+    def progress(self, n_workers: int) -> CohortProgress:
+        """Where the cohort stands."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        computed = sum(t.job.size * t.share for t in self.tracks if t.works)
+        left = sum(t.job.size * (1 - t.share) for t in self.tracks)
+        return CohortProgress(
+            n_slides=len(self.tracks),
+            n_done=self.n_done,
+            n_failed=self.n_failed,
+            n_tiles=self.n_tiles,
+            n_workers=n_workers,
+            seconds=seconds,
+            tiles_per_s=self.n_tiles / seconds,
+            seconds_left=left / computed * seconds if computed else None,
+        )
+
+    def _submit(self, track: Track, cells: Cells | None = None, attempt: int = 0) -> None:
+        what = "slide" if cells is None else "part"
+        task = (begin_slide, self._name, track.job)
+        future = self._client.submit(
+            *(task if cells is None else (run_part, *task[1:], cells)),
+            key=f"ood-{what}-{uuid4().hex}",
+            pure=False,
+            resources=self._resources or None,
+            # Largest slides first, with all their parts; what failed once, last: what it did to
+            # one worker it shall not do to those that still have work.
+            priority=-track.rank - attempt * len(self.tracks),
+        )
+        track.open_tasks += 1
+        self._tickets[str(future.key)] = Ticket(track, cells, attempt, future)
+        future.add_done_callback(self._finished.put)
+
+    def _outcome(self, ticket: Ticket) -> Begun | Work | Failure:
+        future = ticket.future
+        if future.status == "finished":
+            report = future.result()
+            self._met(ticket.track, report)
+            return report.outcome
+        if future.status != "error":
+            raise RunError("the scheduler went away: what was computed is kept; run the same again")
+        error = future.exception()
+        if type(error).__name__ == "KilledWorker":
+            where = "part of it" if ticket.cells else "it"
+            advice = "it may lack memory; its log says more"
+            return Failure("KilledWorker", f"the worker died that ran {where}: {advice}", True)
+        return failure_of(error)
+
+    def _met(self, track: Track, report: Report) -> None:
+        """Note who did it; tell when workers do not have the same packages."""
+        track.workers.add(report.worker)
+        if report.worker in self.workers:
+            return
+        before = manifest.differing_versions(self.workers)
+        self.workers[report.worker] = report.about
+        for name in manifest.differing_versions(self.workers):
+            if name not in before:
+                self._notice(f"workers have different versions of {name}: results may differ")
+
+    def _failed(self, ticket: Ticket, failure: Failure) -> None:
+        track = ticket.track
+        if ticket.attempt < self._retries:
+            track.retries += 1
+            self._submit(track, ticket.cells, ticket.attempt + 1)
+        elif track.failure is None:
+            track.failure = failure
+
+    def _finish(self, track: Track) -> None:
+        record = track.finish()
+        if record["outcome"] == manifest.FAILED:
+            self.n_failed += 1
+            self._notice(f"{record['slide']}: {record['error']['message']}")
+        else:
+            self.n_done += 1

@@ -1,0 +1,84 @@
+"""What a cohort is made of: which slides, where their runs go, what is asked of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_ood.inference.outputs import output_paths
+
+TASK_TILES = {"cpu": 512, "mps": 2048, "cuda": 16384}
+"""Tiles of one task, about, by device: seconds of work, so that dask's 1.5 ms per task vanish."""
+WHOLE_SLIDE_TASKS = 4
+"""Slides of up to this many tasks are one task: it opens the slide once and stores its session."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One slide of a cohort. Paths are absolute and hold on every machine.
+
+    Attributes
+    ----------
+    slide, out : of the slide and of its run
+    size : bytes of the slide's file or folder; 0 where it cannot be seen from here
+    """
+
+    slide: str
+    out: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of all slides of a cohort.
+
+    Attributes
+    ----------
+    bundle : folder of the bundle
+    hashes : the bundle's, which each worker checks its copy against
+    device, batch_size, tissue, stride, mpp : as ``run_slide`` and ``open_slide`` take them
+    task_tiles : tiles of one task, about; None: ``TASK_TILES`` of the worker's device
+    """
+
+    bundle: str
+    hashes: dict[str, str]
+    device: str = "auto"
+    batch_size: int | None = None
+    tissue: bool = True
+    stride: int | None = None
+    mpp: float | None = None
+    task_tiles: int | None = None
+
+
+def plan_jobs(slides: Sequence[str | Path], out: str | Path) -> list[Job]:
+    """Jobs of a cohort, those of the largest files first.
+
+    A slide that is late keeps one worker busy while others idle, and large ones are late. A file's
+    size says how much tissue there is before anything is opened, for glass takes next to no bytes.
+    A slide that is named twice is run once.
+
+    Raises
+    ------
+    RunError
+        When two slides would be written to the same run.
+    """
+    unique = list(dict.fromkeys(Path(slide).absolute() for slide in slides))
+    outputs = output_paths(unique, Path(out).absolute())
+    jobs = [Job(str(slide), str(run), size_on_disk(slide)) for slide, run in outputs.items()]
+    return sorted(jobs, key=lambda job: -job.size)
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder (DICOM, zarr); 0 where they cannot be seen.
+
+    A MIRAX slide's pixels lie in a folder beside its file, which is counted with it.
+    """
+    try:
+        if path.is_dir():
+            return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        beside = path.with_suffix("")
+        extra = size_on_disk(beside) if path.suffix.lower() == ".mrxs" and beside.is_dir() else 0
+        return path.stat().st_size + extra
+    except OSError:
+        return 0

@@ -1,0 +1,215 @@
+"""Run a bundle over many slides: workers, tasks, progress, manifest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from napari_ood.cohort import manifest
+from napari_ood.cohort.client import (
+    GPU,
+    connected,
+    dashboard,
+    require_distributed,
+    resources_for,
+)
+from napari_ood.cohort.plan import Settings, plan_jobs
+from napari_ood.cohort.progress import Listener
+from napari_ood.errors import RunError
+from napari_ood.inference.engine import checked_batch_size
+from napari_ood.inference.provenance import package_versions
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_ood.cohort.dispatch import Dispatcher
+    from napari_ood.models import Bundle
+
+POLL_S = 0.2
+"""How long to wait for a report before looking whether to stop."""
+WORKERS_S = 2.0
+"""How often to look which workers there are."""
+MANIFEST_S = 10.0
+"""How often to write the manifest meanwhile."""
+
+
+def run_cohort(
+    slides: Sequence[str | Path],
+    bundle: Bundle,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    retries: int = 2,
+    device: str = "auto",
+    batch_size: int | None = None,
+    tissue: bool = True,
+    stride: int | None = None,
+    mpp: float | None = None,
+    task_tiles: int | None = None,
+    on_progress: Listener | None = None,
+    on_notice: Callable[[str], None] | None = None,
+    cancel: Callable[[], bool] | threading.Event | None = None,
+) -> dict[str, Any]:
+    """Run a bundle over many slides; each run is the one that ``run_slide`` would have left.
+
+    Slides, bundle and ``out`` have the same paths on all machines: a shared folder. What is
+    computed stays: the same call again does only what is missing.
+
+    Parameters
+    ----------
+    slides : paths
+    bundle : Bundle
+    out : folder that gets ``<slide name>.ood.zarr`` of each slide, and ``cohort.json``
+    workers : processes on this machine; by default one per core, or one on a GPU
+    scheduler : address of a dask scheduler whose workers do it instead
+    retries : how often a task that failed, or whose worker died, is tried again
+    device : as ``run_slide`` takes it, on each worker. With ``cuda`` only workers get tasks that
+        were started with ``--resources GPU=1``.
+    batch_size, tissue, stride : as ``run_slide`` takes them
+    mpp : µm per level-0 pixel, over the files' own
+    task_tiles : tiles of one task, about; by device by default
+    on_progress : called in this thread, several times a second while something happens
+    on_notice : called with one line: the dashboard's address, a slide that failed, no workers
+    cancel : polled; once true (or set), running tasks stop within a batch
+
+    Returns
+    -------
+    dict
+        The manifest, as in ``cohort.json``. A slide that fails is in it, with its error.
+
+    Raises
+    ------
+    RunError, DeviceError
+        If two slides would be written to one run, the scheduler is not there or went away, the
+        manifest cannot be written.
+    OodError
+        If dask.distributed is not installed.
+    """
+    require_distributed()
+    if workers is not None and scheduler is not None:
+        raise RunError("workers are those of the scheduler or of this machine: name one of the two")
+    checked_batch_size("cpu", batch_size)
+    jobs = plan_jobs(slides, out)
+    if scheduler is None:
+        from napari_ood.models import resolve_device
+
+        device = resolve_device(device)
+    settings = Settings(
+        bundle=str(bundle.path.absolute()),
+        hashes=dict(bundle.hashes),
+        device=device,
+        batch_size=batch_size,
+        tissue=tissue,
+        stride=stride,
+        mpp=mpp,
+        task_tiles=task_tiles,
+    )
+    started = manifest.now()
+    notice = on_notice or (lambda text: None)
+    stop = _polled(cancel)
+    with connected(scheduler, workers, device) as client:
+        from napari_ood.cohort.dispatch import Dispatcher
+        from napari_ood.cohort.tasks import CohortPlugin
+
+        address = dashboard(client)
+        if address:
+            notice(f"dashboard at {address}")
+        name = f"napari-ood-{uuid4().hex}"
+        client.register_plugin(CohortPlugin(settings, name), name=name)
+        dispatcher = Dispatcher(client, name, jobs, retries, resources_for(device), notice)
+
+        def summary(slides: list[dict[str, Any]], ended: str | None) -> dict[str, Any]:
+            return {
+                "format_version": manifest.FORMAT_VERSION,
+                "started": started,
+                "ended": ended,
+                "bundle": {
+                    "name": bundle.name,
+                    "path": settings.bundle,
+                    "hashes": settings.hashes,
+                },
+                "settings": {
+                    "device": device,
+                    "batch_size": batch_size,
+                    "tissue": tissue,
+                    "stride": stride,
+                    "mpp": mpp,
+                    "retries": retries,
+                },
+                "versions": package_versions(),
+                "scheduler": str(client.scheduler.address) if client.scheduler else scheduler,
+                "dashboard": address,
+                "workers": dispatcher.workers,
+                "counts": manifest.counts(slides),
+                "slides": slides,
+            }
+
+        folder = Path(out).absolute()
+        try:
+            _supervise(
+                client, dispatcher, device, stop, on_progress, notice,
+                lambda: manifest.write_manifest(folder, summary(dispatcher.settled(), None)),
+            )  # fmt: skip
+        finally:
+            # Also when interrupted: running tasks stop, what they stored is counted.
+            _withdraw(client, dispatcher, name)
+            final = summary(dispatcher.records(), manifest.now())
+            manifest.write_manifest(folder, final)
+    return final
+
+
+def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:
+    if cancel is None:
+        return lambda: False
+    return cancel.is_set if isinstance(cancel, threading.Event) else cancel
+
+
+def _supervise(
+    client: Client,
+    dispatcher: Dispatcher,
+    device: str,
+    stop: Callable[[], bool],
+    on_progress: Listener | None,
+    notice: Callable[[str], None],
+    checkpoint: Callable[[], object],
+) -> None:
+    """Take reports until none are out or the user cancels."""
+    n_workers, looked, written = 0, float("-inf"), time.monotonic()
+    complained = False
+    while dispatcher.busy and not stop():
+        now = time.monotonic()
+        if now - looked > WORKERS_S:
+            looked = now
+            n_workers = _suitable(client, device)
+            if not n_workers and not complained:
+                kind = f" with --resources {GPU}=1" if resources_for(device) else ""
+                notice(f"waiting for workers: start some{kind}, or Ctrl-C")
+            complained = not n_workers
+        if now - written > MANIFEST_S:
+            checkpoint()
+            written = time.monotonic()
+        dispatcher.take(POLL_S)
+        if on_progress:
+            on_progress(dispatcher.progress(n_workers))
+
+
+def _suitable(client: Client, device: str) -> int:
+    """How many workers may be given tasks."""
+    needed = set(resources_for(device))
+    if not needed:
+        return len(client.nthreads())
+    workers = client.scheduler_info()["workers"].values()
+    return sum(needed <= set(worker["resources"]) for worker in workers)
+
+
+def _withdraw(client: Client, dispatcher: Dispatcher, name: str) -> None:
+    """Take tasks and plugin away, as far as there still is a scheduler."""
+    if client.status != "running":
+        return
+    dispatcher.cancel()
+    client.unregister_worker_plugin(name)

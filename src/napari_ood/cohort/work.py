@@ -1,0 +1,213 @@
+"""What a worker does: open, compute, store. Knows nothing of dask; only numbers leave it."""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_ood.cohort.plan import TASK_TILES, WHOLE_SLIDE_TASKS, Job, Settings
+from napari_ood.errors import BundleError
+from napari_ood.inference import check_slide, open_run
+from napari_ood.inference.engine import open_network, open_output, resume_output, shards_left
+from napari_ood.inference.pipeline import Network, Session
+from napari_ood.inference.plan import Plan
+from napari_ood.inference.provenance import package_versions, session_record
+from napari_ood.inference.store import RunWriter, Shard, shards
+from napari_ood.slides import open_slide
+
+if TYPE_CHECKING:
+    from napari_ood.models import Bundle
+    from napari_ood.slides import Slide
+
+OPEN_SLIDES = 4
+"""Slides that a worker keeps open: parts of a few slides may come in turns."""
+
+Cells = tuple[tuple[int, int], ...]
+"""Shards, by their row and column among a run's shards."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one task computed: its session record, and how many tiles."""
+
+    n_tiles: int
+    session: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What is known of a slide once it is open.
+
+    Attributes
+    ----------
+    fingerprint : of the slide
+    n_before, n_total : tiles that the run held, and that it will hold
+    warnings : in words
+    work : of the whole slide, where this was all of it
+    parts : the shards that are left, by task; empty where nothing is
+    """
+
+    fingerprint: str
+    n_before: int
+    n_total: int
+    warnings: tuple[str, ...] = ()
+    work: Work | None = None
+    parts: tuple[Cells, ...] = ()
+
+
+@dataclass
+class Workplace:
+    """A worker's bundle, network and open slides, kept from task to task.
+
+    One task at a time: its network and its slides are not shared between threads.
+    """
+
+    settings: Settings
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._slides: OrderedDict[str, Slide] = OrderedDict()
+        self._busy = threading.Lock()
+
+    def begin(self, job: Job) -> Begun:
+        """Open a slide and begin or resume its run; compute it too, where it is small.
+
+        Raises
+        ------
+        SlideError, BundleError, DeviceError, RunError
+        """
+        with self._busy:
+            slide = self._slide(job)
+            scale = check_slide(slide, self.bundle.card)
+            settings, out = self.settings, Path(job.out)
+            plan, writer = open_output(
+                out, slide, self.bundle, None, settings.stride, settings.tissue
+            )
+            done = open_run(out).done
+            facts = (slide.fingerprint(), int(done.sum()), int(plan.tissue.sum()))
+            # Without a scale of its own the bundle does not care about the slide's.
+            scaled = self.bundle.card.mpp is not None
+            asked = [w for w in slide.warnings if scaled or "--mpp" not in w]
+            warnings = (*asked, *([scale] if scale else []))
+            todo = shards_left(plan, done)
+            parts = self._parts(plan, todo, done) if todo else ()
+            if len(parts) > WHOLE_SLIDE_TASKS:
+                return Begun(*facts, warnings, parts=parts)
+            if not todo:
+                return Begun(*facts, warnings)
+            work = self._compute(slide, plan, writer, todo)
+            writer.add_session(work.session)
+            return Begun(*facts, warnings, work)
+
+    def part(self, job: Job, cells: Cells) -> Work:
+        """Compute some shards of a run that exists, but for those that are done by now.
+
+        Raises
+        ------
+        SlideError, BundleError, DeviceError, RunError
+        """
+        with self._busy:
+            slide = self._slide(job)
+            plan, writer = resume_output(Path(job.out), slide, self.bundle)
+            wanted = set(cells)
+            here = [
+                shard for shard in shards(plan.tissue.shape, plan.shard)
+                if cell_of(shard, plan) in wanted
+            ]  # fmt: skip
+            # A worker that died, or was only thought to, may have stored some of them.
+            todo = [s for s in here if (plan.tissue[s.slices] & ~writer.done(s)).any()]
+            return self._compute(slide, plan, writer, todo)
+
+    def close(self) -> None:
+        """Stop what is being computed within a batch, then let go of the slides."""
+        self.stopped.set()
+        with self._busy:
+            while self._slides:
+                self._slides.popitem()[1].close()
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """This machine's copy of the bundle, which must be the one that the cohort was begun with.
+
+        Raises
+        ------
+        BundleError
+        """
+        from napari_ood.models import load_bundle
+
+        bundle = load_bundle(self.settings.bundle)
+        if bundle.hashes != self.settings.hashes:
+            raise BundleError(
+                f"{bundle.path} on {platform.node()} is another bundle than the cohort's: copy the "
+                "right one there"
+            )
+        return bundle
+
+    @cached_property
+    def device(self) -> str:
+        """Device of this worker."""
+        from napari_ood.models import resolve_device
+
+        return resolve_device(self.settings.device)
+
+    @cached_property
+    def _network(self) -> Network:
+        return open_network(self.bundle, self.device, self.settings.batch_size)
+
+    def _slide(self, job: Job) -> Slide:
+        if job.slide not in self._slides:
+            while len(self._slides) >= OPEN_SLIDES:
+                self._slides.popitem(last=False)[1].close()
+            self._slides[job.slide] = open_slide(job.slide, mpp=self.settings.mpp)
+        self._slides.move_to_end(job.slide)
+        return self._slides[job.slide]
+
+    def _parts(self, plan: Plan, todo: list[Shard], done: NDArray[np.bool_]) -> tuple[Cells, ...]:
+        """Shards in reading order, cut into tasks."""
+        most = self.settings.task_tiles or TASK_TILES[self.device.partition(":")[0]]
+        missing = plan.tissue & ~done
+        parts: list[list[tuple[int, int]]] = []
+        n_tiles = most
+        for shard in todo:
+            if n_tiles >= most:
+                parts.append([])
+                n_tiles = 0
+            parts[-1].append(cell_of(shard, plan))
+            n_tiles += int(missing[shard.slices].sum())
+        return tuple(tuple(part) for part in parts)
+
+    def _compute(self, slide: Slide, plan: Plan, writer: RunWriter, todo: list[Shard]) -> Work:
+        started = time.time()
+        arguments = {"device": self.device, "batch_size": self._network.batch_size}
+        session = Session(
+            slide, plan, writer, self._network, todo, 0, None, None, cores=self._cores()
+        )
+        if todo:
+            session.run(self.stopped.is_set)
+        report = session.report()
+        return Work(session.n_written, session_record(started, report, arguments))
+
+    def _cores(self) -> int | None:
+        """Cores that this worker may use: dask gives each worker's libraries one by default."""
+        import torch
+
+        return torch.get_num_threads() if self.device == "cpu" else None
+
+
+def cell_of(shard: Shard, plan: Plan) -> tuple[int, int]:
+    """Row and column of a shard among the shards."""
+    return shard.top // plan.shard[0], shard.left // plan.shard[1]
+
+
+def describe_worker() -> dict[str, Any]:
+    """Machine and versions, for the manifest."""
+    return {"host": platform.node(), "versions": package_versions()}

@@ -1,0 +1,84 @@
+"""Two worker processes for all tests, small slides of many shards, and runs to compare with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_ood import Bundle, open_slide, run_slide
+
+STRIDE = 10
+"""Many tiles on a small slide: 1,000 or so on the disc."""
+SMALL_SHARDS = {"BLOCK_PX": 64, "SHARD_TILES": (4, 4)}
+
+
+def write_disc(path: Path, seed: int, radius: int) -> Path:
+    """1,000 x 760 px at 0.5 µm/px: a disc of speckled tissue on glass, reaching two edges."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:760, :1000]
+    pixels = np.full((760, 1000, 3), 243, np.uint8)
+    disc = (y - 300) ** 2 + (x - 650) ** 2 < radius**2
+    pixels[disc] = rng.integers(80, 220, (int(disc.sum()), 3), np.uint8)
+    options = {"tile": (128, 128), "compression": "deflate", "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, pixels, photometric="rgb", resolution=(20_000, 20_000), **options)
+    return path
+
+
+@pytest.fixture(scope="session")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A small disc and a large one."""
+    folder = tmp_path_factory.mktemp("cohort-slides")
+    return [write_disc(folder / "small.tif", 1, 70), write_disc(folder / "large.tif", 2, 380)]
+
+
+@pytest.fixture(scope="session")
+def alone(
+    slides: list[Path], tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Path]]:
+    """Runs of the slides as one process leaves them, cut into the same shards; by slide name."""
+    folder = tmp_path_factory.mktemp("alone")
+    runs = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL_SHARDS.items():
+            patch.setattr(f"napari_ood.inference.plan.{name}", value)
+        for path in slides:
+            with open_slide(path) as slide:
+                out = folder / f"{path.stem}.ood.zarr"
+                run_slide(slide, tiny_bundle, out, device="cpu", stride=STRIDE)
+                runs[path.stem] = out
+    yield runs
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """Address of a scheduler with two worker processes, which nannies start again when they die."""
+    import dask
+    from distributed import LocalCluster
+
+    lines = [f"plan.{name} = {value}" for name, value in SMALL_SHARDS.items()]
+    preload = "\n".join(["import napari_ood.inference.plan as plan", *lines])
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            dashboard_address=None,
+            preload=[preload],
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def cohort_options() -> dict[str, Any]:
+    """What tests ask of cohorts, so that their runs are those of ``alone``."""
+    return {"device": "cpu", "stride": STRIDE, "retries": 2, "task_tiles": 32}

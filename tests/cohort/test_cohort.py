@@ -1,0 +1,116 @@
+"""Cohorts on real worker processes: equal to single runs, whatever dies or fails meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import zarr
+from distributed import Client
+
+from napari_ood import Bundle, open_run
+from napari_ood.cohort import CohortProgress, read_manifest, run_cohort
+
+
+def assert_equal_runs(found: Path, expected: Path) -> None:
+    """Every array of two runs has the same bits."""
+    a, b = zarr.open_group(found, mode="r"), zarr.open_group(expected, mode="r")
+    for name in ("logits", "features", "tissue", "done"):
+        assert a[name].chunks == b[name].chunks
+        assert a[name][...].tobytes() == b[name][...].tobytes(), name
+
+
+def by_name(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {Path(record["slide"]).stem: record for record in manifest["slides"]}
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "cohort.json"
+    }
+
+
+def test_killed_worker_failing_slide_and_second_call(
+    slides: list[Path],
+    alone: dict[str, Path],
+    tiny_bundle: Bundle,
+    scheduler: str,
+    cohort_options: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(b"II*\0 and nothing that follows")
+    out, told, killed = tmp_path / "out", list[str](), list[int]()
+    seen: list[CohortProgress] = []
+    with Client(scheduler, set_as_default=False) as client:
+        before = client.run(os.getpid)
+
+        def kill_one(progress: CohortProgress) -> None:
+            seen.append(progress)
+            if progress.n_tiles and not killed:
+                busy = [address for address, keys in client.processing().items() if keys]
+                assert busy, "nothing was running any more: the test kills nothing"
+                killed.append(before[busy[0]])
+                os.kill(killed[0], signal.SIGKILL)
+
+        manifest = run_cohort(
+            [*slides, broken],
+            tiny_bundle,
+            out,
+            scheduler=scheduler,
+            on_progress=kill_one,
+            on_notice=told.append,
+            **cohort_options,
+        )
+        client.wait_for_workers(2, timeout=60)
+        assert killed and killed[0] not in client.run(os.getpid).values()
+    records = by_name(manifest)
+    for name, expected in alone.items():
+        assert records[name]["outcome"] == "done", records[name]
+        assert_equal_runs(out / f"{name}.ood.zarr", expected)
+        run = open_run(out / f"{name}.ood.zarr")
+        assert records[name]["n_tiles"] == records[name]["n_new"] == run.n_tiles
+        assert records[name]["fingerprint"] == run.provenance["identity"]["slide"]
+        assert len(run.provenance["sessions"]) == 1
+    assert records["small"]["tasks"] == 1 < records["large"]["tasks"]
+    assert records["large"]["retries"] + records["small"]["retries"] >= 1
+    assert records["broken"]["outcome"] == "failed"
+    assert records["broken"]["error"]["kind"] == "SlideError"
+    assert records["broken"]["retries"] == cohort_options["retries"]
+    assert any(line.startswith(str(broken)) for line in told)
+    assert manifest == read_manifest(out)
+    assert (seen[-1].n_done, seen[-1].n_failed, seen[-1].n_slides) == (2, 1, 3)
+
+    left = stamps(out)
+    again = run_cohort(slides, tiny_bundle, out, scheduler=scheduler, **cohort_options)
+    assert again["counts"] == {
+        "slides": 2, "done": 2, "failed": 0, "cancelled": 0, "new_tiles": 0,
+        "tiles": manifest["counts"]["tiles"],
+    }  # fmt: skip
+    assert stamps(out) == left
+
+
+def test_cancelled_cohort_goes_on_where_it_stopped(
+    slides: list[Path],
+    alone: dict[str, Path],
+    tiny_bundle: Bundle,
+    scheduler: str,
+    cohort_options: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    seen: list[CohortProgress] = []
+    large = slides[1:]
+    first = run_cohort(
+        large, tiny_bundle, tmp_path, scheduler=scheduler, on_progress=seen.append,
+        cancel=lambda: bool(seen and seen[-1].n_tiles), **cohort_options,
+    )  # fmt: skip
+    (record,) = first["slides"]
+    assert record["outcome"] == "cancelled"
+    assert 0 < record["n_tiles"] < record["n_total"]
+    second = run_cohort(large, tiny_bundle, tmp_path, scheduler=scheduler, **cohort_options)
+    (record,) = second["slides"]
+    assert record["outcome"] == "done"
+    assert 0 < record["n_new"] < record["n_total"]
+    assert_equal_runs(tmp_path / "large.ood.zarr", alone["large"])
