@@ -13,15 +13,14 @@ from weakref import WeakKeyDictionary
 
 from psygnal import Signal
 
+from napari_ood.viewer.inspector_checks import Checks
 from napari_ood.viewer.inspector_memory import Memory
 from napari_ood.viewer.inspector_request import Requests
 from napari_ood.viewer.inspector_state import (
     Cell,
     Inspected,
     Look,
-    Randomised,
     Tab,
-    Tested,
 )
 from napari_ood.viewer.inspector_tiles import cells_of_box, most_foreign, next_cell
 from napari_ood.viewer.inspector_work import (
@@ -69,7 +68,7 @@ class Inspector:
         self._look: Latest[Look] = Latest()
         self._published: list[Look] = []
         self._explain: Latest[Explained] = Latest()
-        self._check: Latest[Randomised | Tested] = Latest()
+        self._checks = Checks(lambda: self.state, self._update)
         self._requests, self._memory = Requests(self._why), Memory()
 
     def _update(self, **changes: Any) -> None:
@@ -107,7 +106,7 @@ class Inspector:
             self._choose(cells)
 
     def _forget(self) -> None:
-        for latest in (self._look, self._explain, self._check):
+        for latest in (self._look, self._explain, self._checks.work):
             latest.drop()
         self._published.clear()
         self._update(
@@ -117,7 +116,7 @@ class Inspector:
 
     def stop(self) -> None:
         """Work on nothing and free the network; what was found stays. Nobody looks any more."""
-        for latest in (self._look, self._explain, self._check):
+        for latest in (self._look, self._explain, self._checks.work):
             latest.drop()
         self._requests.free()
         self._update(looking=False, explaining=False, checking=False)
@@ -177,7 +176,7 @@ class Inspector:
         assert maps is not None
         if cells != self.state.cells:
             self._explain.drop()
-            self._drop_check()
+            self._checks.drop()
             self._memory.choose(maps, cells)
             self._update(
                 cells=cells, note="", problem="", explaining=False,
@@ -220,7 +219,7 @@ class Inspector:
         if wished == self.state.wish:
             return
         self._explain.drop()
-        self._drop_check()
+        self._checks.drop()
         shown = self._memory.shown(self.state.maps, self.state.cells, wished)
         self._update(wish=wished, shown=shown, explaining=False, problem="")
         self._explain_if_followed()
@@ -245,7 +244,7 @@ class Inspector:
             self._update(problem=problem)
             return False
         limit = self._memory.limit(subject.maps, s.wish, self._requests.target_of(s))
-        self._drop_check()
+        self._checks.drop()
         device = self.session.state.device
         self._explain.ask(self._requests.work(s, subject, device, limit))
         self._update(explaining=True, share=None, problem="")
@@ -272,36 +271,30 @@ class Inspector:
             return False
         device = self.session.state.device
         explainer = self._requests.explainer(subject, device, s.temperature)
-        self._check.ask(partial(check, subject, s.shown, explainer, self._why))
-        self._update(checking=True, check_share=None, check_problem="")
+        self._checks.begin(check, subject, s.shown, explainer, self._why)
         return True
 
     def cancel_check(self) -> None:
         """Stop testing the map; what was found stays."""
-        self._check.drop()
-        self._update(checking=False)
-
-    def _drop_check(self) -> None:
-        self._check.drop()
-        self._update(randomised=None, tested=None, checking=False, check_problem="")
+        self._checks.cancel()
 
     # ---------------------------------------------------------------- taking over
 
     @property
     def working(self) -> bool:
         """Whether :meth:`poll` has something to do."""
-        return self._look.working or self._explain.working or self._check.working
+        return self._look.working or self._explain.working or self._checks.work.working
 
     def poll(self) -> bool:
         """Take over what the threads have done; whether they are still at work."""
         self._take_look()
         self._take_map()
-        self._take_check()
+        self._checks.take()
         return self.working
 
     def wait(self, timeout: float = 60.0) -> bool:
         """Block until the threads have ended, and take over; whether so. For scripts and tests."""
-        ended = all(x.wait(timeout) for x in (self._look, self._explain, self._check))
+        ended = all(x.wait(timeout) for x in (self._look, self._explain, self._checks.work))
         self.poll()
         return ended
 
@@ -333,18 +326,6 @@ class Inspector:
             # While a run goes on the sample is of what has been run so far.
             self._memory.keep(s.maps, shown)
         self._update(shown=shown, layers=explained.layers, explaining=False, problem="")
-
-    def _take_check(self) -> None:
-        task = self._check.take()
-        if task is None:
-            if self.state.checking:
-                self._update(check_share=self._check.share)
-        elif isinstance(task.result, Randomised):
-            self._update(randomised=task.result, checking=False)
-        elif isinstance(task.result, Tested):
-            self._update(tested=task.result, checking=False)
-        else:
-            self._update(checking=False, check_problem=task.error or "")
 
 
 _INSPECTORS: WeakKeyDictionary[Bridge, Inspector] = WeakKeyDictionary()

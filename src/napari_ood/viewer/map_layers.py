@@ -44,9 +44,11 @@ class MapLayers:
             if not _was_in(result.maps, old) and not self.of(result.maps):
                 before = next((r for r in gone if r.slide is result.slide), None)
                 self._show_new(result, self.of(before.maps) if before else [])
-        for result in gone:
-            for layer in self.of(result.maps):
-                viewer.layers.remove(layer)
+        left = [layer for result in gone for layer in self.of(result.maps)]
+        if left:
+            with viewer.layers.batched_update():  # napari collects all garbage once, not for each
+                for layer in left:
+                    viewer.layers.remove(layer)
         if not self._session.busy:
             self.insert_due(everything=True)
 
