@@ -502,7 +502,8 @@ training tiles, blurred (Gauss, box) and resized by a program. The tables are of
 split, of real artefacts, and of two bundles on which no limit was set. "(no rule)": no rule says
 what that is; *unknown* would be right. synthetic-he has no score for tissue, so what is foreign
 in its tissue can only be *unknown* there. Recall and precision: every planted cause counts alike,
-and every kind of it. That tissue must lead appearance was chosen with CMU-1 in view. Each tile
+and every kind of it. That tissue must lead appearance was chosen with CMU-1 in view. How little ink
+makes a tile as dark as a fold one with ink was chosen with the sample slide in view. Each tile
 is judged alone; a region is named by most of its tiles, and its folds are found by the rest of the
 slide, too, which these numbers leave out.
 
