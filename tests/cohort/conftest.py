@@ -42,8 +42,12 @@ def alone(
     slides: list[Path], tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Path]]:
     """Runs of the slides as one process leaves them, cut into the same shards; by slide name."""
+    import torch
+
     folder = tmp_path_factory.mktemp("alone")
     runs = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as workers have: kernels sum in another order with more
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL_SHARDS.items():
             patch.setattr(f"napari_ood.inference.plan.{name}", value)
@@ -52,6 +56,7 @@ def alone(
                 out = folder / f"{path.stem}.ood.zarr"
                 run_slide(slide, tiny_bundle, out, device="cpu", stride=STRIDE)
                 runs[path.stem] = out
+    torch.set_num_threads(threads)
     yield runs
     shutil.rmtree(folder)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import zarr
 from distributed import Client
 
@@ -114,3 +118,22 @@ def test_cancelled_cohort_goes_on_where_it_stopped(
     assert record["outcome"] == "done"
     assert 0 < record["n_new"] < record["n_total"]
     assert_equal_runs(tmp_path / "large.ood.zarr", alone["large"])
+
+
+@pytest.mark.slow
+def test_command_starts_its_own_workers(
+    slides: list[Path], tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone.svs"
+    command = [sys.executable, "-m", "napari_ood", "cohort", *map(str, slides), str(gone)]
+    command += ["--model", str(tiny_bundle.path), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    done = subprocess.run(
+        [*command, "--workers", "2", "--retries", "0", "--json", "-"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert str(gone) in done.stderr
+    manifest = json.loads(done.stdout)
+    assert manifest["counts"]["done"] == 2 and manifest["counts"]["failed"] == 1
+    assert manifest == read_manifest(tmp_path / "out")
+    assert open_run(manifest["slides"][0]["run"]).complete

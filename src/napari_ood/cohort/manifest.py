@@ -30,6 +30,13 @@ def counts(slides: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     }
 
 
+def summary(
+    facts: Mapping[str, Any], slides: list[dict[str, Any]], ended: str | None = None
+) -> dict[str, Any]:
+    """The manifest: what holds for the cohort, and the records of its slides."""
+    return {**facts, "ended": ended, "counts": counts(slides), "slides": slides}
+
+
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> Path:
     """Write ``cohort.json``; whoever reads it sees the old one or the new one, whole.
 

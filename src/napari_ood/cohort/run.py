@@ -57,6 +57,7 @@ def run_cohort(
 ) -> dict[str, Any]:
     """Run a bundle over many slides; each run is the one that ``run_slide`` would have left.
 
+    On CPUs it is so bit for bit where torch has as many threads: one in each worker by default.
     Slides, bundle and ``out`` have the same paths on all machines: a shared folder. What is
     computed stays: the same call again does only what is missing.
 
@@ -109,9 +110,7 @@ def run_cohort(
         mpp=mpp,
         task_tiles=task_tiles,
     )
-    started = manifest.now()
     notice = on_notice or (lambda text: None)
-    stop = _polled(cancel)
     with connected(scheduler, workers, device) as client:
         from napari_ood.cohort.dispatch import Dispatcher
         from napari_ood.cohort.tasks import CohortPlugin
@@ -122,45 +121,43 @@ def run_cohort(
         name = f"napari-ood-{uuid4().hex}"
         client.register_plugin(CohortPlugin(settings, name), name=name)
         dispatcher = Dispatcher(client, name, jobs, retries, resources_for(device), notice)
-
-        def summary(slides: list[dict[str, Any]], ended: str | None) -> dict[str, Any]:
-            return {
-                "format_version": manifest.FORMAT_VERSION,
-                "started": started,
-                "ended": ended,
-                "bundle": {
-                    "name": bundle.name,
-                    "path": settings.bundle,
-                    "hashes": settings.hashes,
-                },
-                "settings": {
-                    "device": device,
-                    "batch_size": batch_size,
-                    "tissue": tissue,
-                    "stride": stride,
-                    "mpp": mpp,
-                    "retries": retries,
-                },
-                "versions": package_versions(),
-                "scheduler": str(client.scheduler.address) if client.scheduler else scheduler,
-                "dashboard": address,
-                "workers": dispatcher.workers,
-                "counts": manifest.counts(slides),
-                "slides": slides,
-            }
-
+        facts = {
+            **_facts(bundle, settings, retries),
+            "scheduler": str(client.scheduler_info()["address"]),
+            "dashboard": address,
+            "workers": dispatcher.workers,
+        }
         folder = Path(out).absolute()
+
+        def checkpoint() -> None:
+            manifest.write_manifest(folder, manifest.summary(facts, dispatcher.settled()))
+
         try:
-            _supervise(
-                client, dispatcher, device, stop, on_progress, notice,
-                lambda: manifest.write_manifest(folder, summary(dispatcher.settled(), None)),
-            )  # fmt: skip
+            _supervise(client, dispatcher, device, _polled(cancel), on_progress, notice, checkpoint)
         finally:
             # Also when interrupted: running tasks stop, what they stored is counted.
             _withdraw(client, dispatcher, name)
-            final = summary(dispatcher.records(), manifest.now())
+            final = manifest.summary(facts, dispatcher.records(), ended=manifest.now())
             manifest.write_manifest(folder, final)
     return final
+
+
+def _facts(bundle: Bundle, settings: Settings, retries: int) -> dict[str, Any]:
+    """What the manifest says of the cohort as a whole."""
+    return {
+        "format_version": manifest.FORMAT_VERSION,
+        "started": manifest.now(),
+        "bundle": {"name": bundle.name, "path": settings.bundle, "hashes": settings.hashes},
+        "settings": {
+            "device": settings.device,
+            "batch_size": settings.batch_size,
+            "tissue": settings.tissue,
+            "stride": settings.stride,
+            "mpp": settings.mpp,
+            "retries": retries,
+        },
+        "versions": package_versions(),
+    }
 
 
 def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:

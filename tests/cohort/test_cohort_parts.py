@@ -1,0 +1,89 @@
+"""Cohorts without workers: what is refused before anything begins, and what is written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_ood import Bundle, OodError, RunError
+from napari_ood.cli import main
+from napari_ood.cohort import read_manifest, run_cohort
+from napari_ood.cohort.manifest import differing_versions, merged_session
+from napari_ood.cohort.plan import Job, Settings, plan_jobs
+from napari_ood.cohort.work import Workplace
+
+
+def test_largest_slides_come_first_and_each_once(tmp_path: Path) -> None:
+    for name, size in {"a.svs": 10, "b.svs": 30, "c.mrxs": 1}.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    (tmp_path / "c").mkdir()  # where a MIRAX slide has its pixels
+    (tmp_path / "c" / "Data0000.dat").write_bytes(bytes(100))
+    slides = [tmp_path / name for name in ("a.svs", "b.svs", "c.mrxs", "a.svs", "gone.svs")]
+    jobs = plan_jobs(slides, tmp_path / "out")
+    assert [Path(job.slide).stem for job in jobs] == ["c", "b", "a", "gone"]
+    assert jobs[0].out == str(tmp_path / "out" / "c.ood.zarr")
+
+
+def test_slides_with_equal_names_are_refused_before_anything_runs(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="would both be written to"):
+        run_cohort([tmp_path / "x" / "s.svs", tmp_path / "y" / "s.svs"], tiny_bundle, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scheduler_that_is_not_there(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_ood.cohort.client.CONNECT_S", 1)
+    with pytest.raises(RunError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9"):
+        run_cohort(["s.svs"], tiny_bundle, tmp_path, scheduler="tcp://127.0.0.1:9")
+
+
+def test_command_says_what_to_install(
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("napari_ood.cohort.client.find_spec", lambda name: None)
+    code = main(["cohort", "s.svs", "--model", str(tiny_bundle.path), "--out", str(tmp_path)])
+    assert code == 2
+    assert 'pip install "napari-ood[cohort]"' in capsys.readouterr().err
+
+
+def test_worker_refuses_another_bundle(tiny_bundle: Bundle, slides: list[Path]) -> None:
+    place = Workplace(Settings(str(tiny_bundle.path), {"model.safetensors": "another"}))
+    with pytest.raises(OodError, match="another bundle than the cohort's"):
+        place.begin(Job(str(slides[0]), "out.ood.zarr", 1))
+
+
+def test_sessions_of_parts_become_one() -> None:
+    one = {
+        "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:00:10+00:00",
+        "device": "cpu", "batch_size": 32, "n_tiles": 50, "seconds": 9.5, "tiles_per_s": 5.2,
+        "stage_seconds": {"read": 1.0, "forward": 8.0, "write": 0.5}, "machine": "A",
+    }  # fmt: skip
+    two = one | {
+        "started": "2026-01-01T10:00:05+00:00", "ended": "2026-01-01T10:00:20+00:00",
+        "machine": "B", "seconds": 15.0,
+    }  # fmt: skip
+    merged = merged_session([two, one])
+    assert (merged["seconds"], merged["n_tiles"], merged["tiles_per_s"]) == (20.0, 100, 5.0)
+    assert merged["stage_seconds"]["forward"] == 16.0
+    assert (merged["machine"], merged["device"], merged["tasks"]) == ("A, B", "cpu", 2)
+
+
+def test_differing_versions_are_named() -> None:
+    workers = {
+        "tcp://a": {"versions": {"torch": "2.15", "zarr": "3.1"}},
+        "tcp://b": {"versions": {"torch": "2.14", "zarr": "3.1"}},
+    }
+    assert differing_versions(workers) == ["torch"]
+
+
+def test_a_file_that_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "cohort.json").write_text("{}")
+    with pytest.raises(RunError, match="no manifest"):
+        read_manifest(tmp_path)
