@@ -29,6 +29,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
     Its reference comes from noisy tiles of random colours, so distances and ranges are real.
     """
+    from napari_ood.torch_import import load_torch
+
+    load_torch()  # a window may be open already
     import numpy as np
     import torch
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from napari_ood.errors import BundleError
 from napari_ood.models.card import EXTRAS, MODEL, REFERENCE, Card, read_card
 from napari_ood.models.reference import Reference
+from napari_ood.torch_import import load_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,6 +131,7 @@ class Bundle:
 
         ``blocks`` are feature blocks in place of the card's, to fit another reference to.
         """
+        load_torch()
         from safetensors.torch import load
 
         from napari_ood.models.network import MultiHeadNet

@@ -64,8 +64,8 @@ class TileSample:
         if self.whole_image:
             return "the image"
         if len(self) == self.n_tissue:
-            return f"{len(self):,} tissue tiles looked at (all there are)"
-        return f"{len(self):,} tissue tiles looked at (of {self.n_tissue:,})"
+            return f"all {len(self):,} tiles that are at least half tissue looked at"
+        return f"{len(self):,} of {self.n_tissue:,} tiles that are at least half tissue looked at"
 
 
 def sample_tiles(
