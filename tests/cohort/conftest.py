@@ -76,7 +76,7 @@ def scheduler() -> Iterator[str]:
             threads_per_worker=1,
             processes=True,
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             preload=[preload],
         ) as cluster,
     ):

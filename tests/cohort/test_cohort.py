@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import zarr
 from distributed import Client
@@ -57,7 +57,7 @@ def test_killed_worker_failing_slide_and_second_call(
                 busy = [address for address, keys in client.processing().items() if keys]
                 assert busy, "nothing was running any more: the test kills nothing"
                 killed.append(before[busy[0]])
-                os.kill(killed[0], signal.SIGKILL)
+                psutil.Process(killed[0]).kill()
 
         manifest = run_cohort(
             [*slides, broken],

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 GPU = "GPU"
 """Resource that workers with a GPU are started with: ``dask worker … --resources GPU=1``."""
 CONNECT_S = 15
+IGNORE_INTERRUPT = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""Run by workers of this machine: a terminal sends Ctrl-C to them too, and they would die of it in
+the middle of what the cohort then stops in order."""
 
 
 def require_distributed() -> None:
@@ -79,6 +82,7 @@ def _local(workers: int | None, device: str) -> Iterator[Client]:
             memory_limit=0,
             env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
             resources=resources_for(device) or None,
+            preload=[IGNORE_INTERRUPT],
             # Slides' names are nobody else's business: from this machine only.
             dashboard_address="127.0.0.1:0",
         ) as cluster,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -208,5 +209,7 @@ def _withdraw(client: Client, dispatcher: Dispatcher, name: str) -> None:
     """Take tasks and plugin away, as far as there still is a scheduler."""
     if client.status != "running":
         return
-    dispatcher.cancel()
-    client.unregister_worker_plugin(name)
+    # A worker that has just died or begun has no plugin to give back.
+    with suppress(KeyError, OSError):
+        dispatcher.cancel()
+        client.unregister_worker_plugin(name)
