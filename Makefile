@@ -20,8 +20,8 @@ setup:  ## .venv with the package, its dependencies and the tools (skipped when 
 demo: setup  ## the sample slide with prediction, uncertainty and OOD; results in demo/
 	$(BIN)/napari-ood demo --out demo $(ARGS)
 
-test: setup  ## the whole test suite, two processes side by side; ARGS="tests/test_cli.py -k info" for a part
-	$(SCREEN) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+test: setup  ## the whole test suite, ARGS="tests/test_cli.py -k info" for a part
+	$(SCREEN) $(BIN)/python -m pytest $(ARGS)
 
 lint: setup  ## style, types and the floors' import contract
 	$(BIN)/ruff check

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_ood import Bundle, open_slide, run_slide
+from napari_ood import Bundle
+from napari_ood.cohort.client import environment_kept
 
 STRIDE = 10
 """Many tiles on a small slide: 1,000 or so on the disc."""
@@ -40,28 +44,30 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def alone(
     slides: list[Path], tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Path]]:
-    """Runs of the slides as one process leaves them, cut into the same shards; by slide name."""
-    import torch
+) -> dict[str, Path]:
+    """Runs of the slides as one process leaves them, cut into the same shards; by slide name.
 
+    In a process of its own with the workers' one thread: kernels sum in another order with more.
+    What torch computes in this one may depend on the tests before.
+    """
     folder = tmp_path_factory.mktemp("alone")
-    runs = {}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as workers have: kernels sum in another order with more
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in SMALL_SHARDS.items():
-            patch.setattr(f"napari_ood.inference.plan.{name}", value)
-        for path in slides:
-            with open_slide(path) as slide:
-                out = folder / f"{path.stem}.ood.zarr"
-                run_slide(slide, tiny_bundle, out, device="cpu", stride=STRIDE)
-                runs[path.stem] = out
-    torch.set_num_threads(threads)
-    yield runs
+    runs = {path.stem: folder / f"{path.stem}.ood.zarr" for path in slides}
+    code = f"""
+import napari_ood.inference.plan as plan
+from napari_ood import load_bundle, open_slide, run_slide
+vars(plan).update({SMALL_SHARDS!r})
+bundle = load_bundle({str(tiny_bundle.path)!r})
+for path, out in {[(str(path), str(runs[path.stem])) for path in slides]!r}:
+    with open_slide(path) as slide:
+        run_slide(slide, bundle, out, device="cpu", stride={STRIDE})
+"""
+    one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **one})
+    return runs
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
     """Address of a scheduler with two worker processes, which nannies start again when they die."""
     import dask
@@ -70,6 +76,7 @@ def scheduler() -> Iterator[str]:
     lines = [f"plan.{name} = {value}" for name, value in SMALL_SHARDS.items()]
     preload = "\n".join(["import napari_ood.inference.plan as plan", *lines])
     with (
+        environment_kept(),
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(
             n_workers=2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from napari_ood import Bundle, OodError, RunError
 from napari_ood.cli import main
 from napari_ood.cohort import read_manifest, run_cohort
+from napari_ood.cohort.client import environment_kept
 from napari_ood.cohort.manifest import differing_versions, merged_session
 from napari_ood.cohort.plan import Job, Settings, plan_jobs
 from napari_ood.cohort.work import Workplace
@@ -87,3 +89,14 @@ def test_a_file_that_is_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "cohort.json").write_text("{}")
     with pytest.raises(RunError, match="no manifest"):
         read_manifest(tmp_path)
+
+
+def test_what_workers_need_does_not_stay_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    with environment_kept():
+        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert os.environ["MKL_NUM_THREADS"] == "3"

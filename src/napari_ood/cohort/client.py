@@ -72,6 +72,7 @@ def _local(workers: int | None, device: str) -> Iterator[Client]:
     threads = max(1, cores // count) if device == "cpu" else cores
     # A worker that died is the cohort's to count: dask would try three times more, unseen.
     with (
+        environment_kept(),
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(
             n_workers=count,
@@ -89,6 +90,27 @@ def _local(workers: int | None, device: str) -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Take back what dask leaves in this process's environment when it starts workers from here.
+
+    It sets their numbers of threads there, and all later child processes would inherit them.
+    """
+    import dask
+    import distributed  # noqa: F401  brings its settings
+
+    names = dask.config.get("distributed.nanny.pre-spawn-environ")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def dashboard(client: Client) -> str | None:
