@@ -20,6 +20,7 @@ from napari_ood import Bundle, Slide, TileGrid
 from napari_ood.explain.methods import METHODS
 from napari_ood.explain.target import Target
 from napari_ood.models import load_bundle
+from napari_ood.slides.tiles import read_tiles
 from napari_ood.viewer import layers as ood_layers
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.inspector import Inspector, inspector_of
@@ -32,7 +33,7 @@ from napari_ood.viewer.saliency_choices import CAMS, target_choices
 from napari_ood.viewer.saliency_layer import SALIENCY_KEY, limits_of, saliency_layer, show_saliency
 from napari_ood.viewer.state import Phase
 from napari_ood.viewer.task import Task
-from napari_ood.viewer.tile_pixels import cells_in, read_tiles, stitch, stitched_placement
+from napari_ood.viewer.tile_pixels import cells_in, stitch, stitched_placement
 
 WAIT_S = 60.0
 Finish = Callable[[Bridge], None]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_ood.errors import ExplainError
 from napari_ood.inference.plan import MIN_TISSUE, plan_grid
 from napari_ood.slides.grid import Region, TileGrid
-from napari_ood.slides.resample import SlideView
+from napari_ood.slides.tiles import grid_view, read_tiles
 from napari_ood.slides.tissue import TissueMask, tissue_mask
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Mosaic:
         asked = plan_grid(slide, bundle, region)
         grid = plan_grid(slide, bundle, _wider(asked), stride)
         self.mapper, self._grid = mapper, grid
-        self._view = SlideView(slide, grid.step, (grid.region[0], grid.region[1]))
+        self._view = grid_view(slide, grid)
         self._side = tile // self._cell_px  # cells along a tile
         self._pace = stride // self._cell_px  # cells from one tile to the next
         shape = tuple((n - 1) * self._pace + self._side for n in (grid.rows, grid.cols))
@@ -242,9 +242,7 @@ def sample_tiles(slide: Slide, bundle: Bundle, most: int = SCALE_TILES) -> NDArr
     if not len(cells):
         raise ExplainError(f"{slide.name} has no tissue to make a map of")
     spread = (np.arange(min(most, len(cells))) * max(1.0, len(cells) / most)).astype(np.int64)
-    view, t = SlideView(slide, grid.step, (grid.region[0], grid.region[1])), grid.tile
-    origins = cells[spread] * grid.stride
-    return np.stack([view.read(int(y), int(x), t, t) for y, x in origins])
+    return read_tiles(slide, grid, cells[spread])
 
 
 def _wider(grid: TileGrid) -> Region:

@@ -14,7 +14,7 @@ from napari_ood.analysis.regions import rank_regions
 from napari_ood.errors import SlideError
 from napari_ood.explain.causes import NOTHING, UNKNOWN, cause_at, cause_beside
 from napari_ood.passport import TileSample, sample_tiles
-from napari_ood.slides.resample import SlideView
+from napari_ood.slides.tiles import read_tiles
 
 if TYPE_CHECKING:
     from napari_ood.analysis.regions import Region
@@ -215,12 +215,7 @@ class _Looks:
 
     def _tiles(self, slide: Slide, region: Region) -> tuple[NDArray[np.int64], RGB]:
         """The region's highest tiles: their rows in the run, their pixels [n, t, t, 3]."""
-        grid = self._scored.run.grid
-        view = SlideView(slide, grid.step, (grid.region[0], grid.region[1]))
         scores = self._scored.score(region.score)[region.tiles]
         highest = np.argsort(-scores, kind="stable")[:TILES_FOR_CAUSE]
-        tiles = [
-            view.read(row * grid.stride, col * grid.stride, grid.tile, grid.tile)
-            for row, col in region.cells[highest].tolist()
-        ]
-        return region.tiles[highest], np.stack(tiles)
+        tiles = read_tiles(slide, self._scored.run.grid, region.cells[highest])
+        return region.tiles[highest], tiles

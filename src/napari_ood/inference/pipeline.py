@@ -24,7 +24,7 @@ from napari_ood.inference.plan import Plan
 from napari_ood.inference.progress import Listener, Progress, StageClock
 from napari_ood.inference.store import RunWriter, Shard
 from napari_ood.slides.grid import Region
-from napari_ood.slides.resample import SlideView
+from napari_ood.slides.tiles import grid_view
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
@@ -84,7 +84,7 @@ class TileReader:
     def __init__(self, slide: Slide, plan: Plan) -> None:
         grid = plan.grid
         self._tissue, self._tile, self._stride = plan.tissue, grid.tile, grid.stride
-        self._pixels = SlideView(slide, grid.step, grid.region[:2])
+        self._pixels = grid_view(slide, grid)
 
     def read(self, shard: Shard) -> Block:
         """Read the rectangle around a shard's tissue at once and cut its tiles."""

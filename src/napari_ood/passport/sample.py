@@ -14,7 +14,7 @@ from napari_ood.errors import SlideError
 from napari_ood.inference.plan import plan_grid
 from napari_ood.slides.appearance import STATISTICS, tile_statistics
 from napari_ood.slides.grid import TileGrid
-from napari_ood.slides.resample import SlideView
+from napari_ood.slides.tiles import grid_view
 from napari_ood.slides.tissue import TissueMask, tissue_mask
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def sample_tiles(
     """
     grid = _grid(slide, bundle)
     if bundle is not None and bundle.card.whole_image:
-        tile = _view(slide, grid).read(0, 0, grid.tile, grid.tile)
+        tile = grid_view(slide, grid).read(0, 0, grid.tile, grid.tile)
         return TileSample(tile_statistics(tile[None]), grid.boxes(), 1, None, whole_image=True)
     mask = tissue_mask(slide)
     chosen, n_tissue = _choose(grid, mask, most)
@@ -117,10 +117,6 @@ def _grid(slide: Slide, bundle: Bundle | None) -> TileGrid:
     return TileGrid.over(slide.shape, TILE_PX, step, stride=TILE_PX * max(apart, 1))
 
 
-def _view(slide: Slide, grid: TileGrid) -> SlideView:
-    return SlideView(slide, grid.step, (grid.region[0], grid.region[1]))
-
-
 def _choose(grid: TileGrid, mask: TissueMask, most: int) -> tuple[NDArray[np.int64], int]:
     """Rows and columns [n, 2] of whole tiles with tissue, in a random but fixed order."""
     index = grid.index()
@@ -140,7 +136,7 @@ def _read(
     seconds: float,
     cancel: Callable[[], bool] | None,
 ) -> NDArray[np.float32]:
-    view, until = _view(slide, grid), time.monotonic() + seconds
+    view, until = grid_view(slide, grid), time.monotonic() + seconds
     out: list[NDArray[np.float32]] = [np.empty((0, len(STATISTICS)), np.float32)]
     for row, col in chosen.tolist():
         tile = view.read(row * grid.stride, col * grid.stride, grid.tile, grid.tile)

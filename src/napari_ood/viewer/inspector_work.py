@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import OodError
+from napari_ood.slides.tiles import read_tiles
 from napari_ood.viewer.inspector_state import (
     Answer,
     Cell,
@@ -21,7 +22,6 @@ from napari_ood.viewer.inspector_state import (
     Wish,
 )
 from napari_ood.viewer.tile_pixels import (
-    read_tiles,
     sample_cells,
     stitch,
     stitched_placement,

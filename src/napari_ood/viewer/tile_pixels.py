@@ -11,42 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_ood.slides.resample import SlideView
 from napari_ood.viewer.geometry import Pair, Placement, slide_placement
 from napari_ood.viewer.maps import NO_TILE
 
 if TYPE_CHECKING:
-    from napari_ood.slides import Slide, TileGrid
+    from napari_ood.slides import TileGrid
     from napari_ood.slides.grid import Region
     from napari_ood.viewer.maps import Maps
 
-RGB = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Cells = NDArray[np.int64]
-
-
-def read_tiles(slide: Slide, grid: TileGrid, cells: ArrayLike) -> RGB:
-    """Read tiles exactly as the run read them.
-
-    Parameters
-    ----------
-    cells : [N, 2] int, row and column
-
-    Returns
-    -------
-    [N, t, t, 3] uint8
-
-    Raises
-    ------
-    SlideError
-        If the slide cannot be decoded there.
-    """
-    view, t = SlideView(slide, grid.step, (grid.region[0], grid.region[1])), grid.tile
-    origins = np.asarray(cells, np.int64).reshape(-1, 2) * grid.stride
-    out = np.empty((len(origins), t, t, 3), np.uint8)
-    for tile, (y, x) in zip(out, origins, strict=True):
-        tile[...] = view.read(int(y), int(x), t, t)
-    return out
 
 
 def finished_cells(maps: Maps) -> Cells:
