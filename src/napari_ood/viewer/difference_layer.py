@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.utils.colormaps import Colormap
 
 from napari_ood.viewer import colors
 from napari_ood.viewer.geometry import map_placement
-from napari_ood.viewer.layers import make_layer, settle_layer
+from napari_ood.viewer.layers import clipped, make_layer, ramp_colormap, settle_layer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 DIFFERENCE_KEY = "napari-ood difference"
 OPACITY = 0.9
-INSIDE = 0.999
-"""Share of the colour range that values are clipped to: what lies below it is drawn as nothing."""
 
 RAMP = colors.Ramp(
     (
@@ -40,21 +37,13 @@ where they agree."""
 
 def difference_colormap() -> Colormap:
     """Diverging colours with opacity; NaN is transparent."""
-    return Colormap(
-        RAMP.table(),
-        name="napari-ood difference",
-        display_name="Difference",
-        nan_color=colors.TRANSPARENT,
-        # napari may draw NaN in low_color (napari#8056), so both are transparent.
-        low_color=colors.TRANSPARENT,
-    )
+    return ramp_colormap(RAMP, "difference", "Difference")
 
 
 def difference_layer_data(difference: RunDifference) -> LayerData:
     """B − A per tile, centred at 0, on a range that does not depend on the slide."""
     limit = difference.scale.limit
-    # Values are clipped to the range, as low_color would hide those below it.
-    values = np.clip(difference.delta_map(), -INSIDE * limit, INSIDE * limit)
+    values = clipped(difference.delta_map(), -limit, limit)
     mpp = difference.a.run.provenance["slide"]["mpp"]
     place = map_placement(difference.match.grid, tuple(mpp) if mpp else None)
     options: dict[str, Any] = {

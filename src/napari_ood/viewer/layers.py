@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import Colormap, DirectLabelColormap
+from numpy.typing import NDArray
 
 from napari_ood.viewer import colors
 from napari_ood.viewer.geometry import map_placement, slide_placement
@@ -29,6 +30,8 @@ TRUTH_COLOR = "#000000"
 TRUTH_OUTLINE = 2
 """Width of the outlines around planted regions, in pixels of the truth."""
 
+INSIDE = 0.999
+"""Share of a colour range that values are clipped to, where what lies beyond is not drawn."""
 FULL_WIDTH = 0.98
 """Widest outline, in tiles: at 1 the tiles on either side would be drawn over as well."""
 NARROWEST = 0.02
@@ -189,14 +192,24 @@ def _placed(placement: Placement) -> dict[str, Any]:
 def score_colormap(overlay: Overlay) -> Colormap:
     """Colormap of a score, with opacity; NaN and everything below the range is transparent."""
     ramp = colors.UNCERTAINTY if overlay is Overlay.UNCERTAINTY else colors.OOD
+    return ramp_colormap(ramp, overlay.value, TITLES[overlay])
+
+
+def ramp_colormap(ramp: colors.Ramp, name: str, title: str) -> Colormap:
+    """Colours with opacity; NaN and everything below the range is transparent."""
     return Colormap(
         ramp.table(),
-        name=f"napari-ood {overlay.value}",
-        display_name=TITLES[overlay],
+        name=f"napari-ood {name}",
+        display_name=title,
         nan_color=colors.TRANSPARENT,
         # napari may draw NaN in low_color (napari#8056), so both are transparent.
         low_color=colors.TRANSPARENT,
     )
+
+
+def clipped(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """Values just inside of a colour range around 0: what lies beyond is drawn as nothing."""
+    return np.clip(values, low * INSIDE, high * INSIDE)
 
 
 def class_colormap(class_colors: tuple[str, ...]) -> DirectLabelColormap:

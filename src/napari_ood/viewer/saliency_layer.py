@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.utils.colormaps import Colormap
 
 from napari_ood.viewer import colors
-from napari_ood.viewer.layers import make_layer, settle_layer
+from napari_ood.viewer.layers import clipped, make_layer, ramp_colormap, settle_layer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from napari_ood.viewer.inspector_state import Shown
 
 SALIENCY_KEY = "napari-ood saliency"
-INSIDE = 0.999
-"""Share of the colour range that values are clipped to: what lies beyond may be drawn as nothing.
-"""
 
 UNSIGNED = colors.Ramp(
     (
@@ -55,14 +51,8 @@ def ramp_of(signed: bool) -> colors.Ramp:
 @cache
 def saliency_colormap(signed: bool) -> Colormap:
     """Colours over tissue; NaN between tiles is transparent."""
-    return Colormap(
-        ramp_of(signed).table(),
-        name=f"napari-ood saliency {'signed' if signed else 'unsigned'}",
-        display_name="Saliency",
-        nan_color=colors.TRANSPARENT,
-        # napari may draw NaN in low_color (napari#8056), so both are transparent.
-        low_color=colors.TRANSPARENT,
-    )
+    name = f"saliency {'signed' if signed else 'unsigned'}"
+    return ramp_colormap(ramp_of(signed), name, "Saliency")
 
 
 def limits_of(shown: Shown) -> tuple[float, float]:
@@ -85,7 +75,7 @@ def saliency_layer_data(shown: Shown) -> LayerData:
         "translate": shown.place.translate,
         "units": shown.place.units,
     }
-    return np.clip(shown.values, low * INSIDE, high * INSIDE), options, "image"
+    return clipped(shown.values, low, high), options, "image"
 
 
 def saliency_layer(viewer: ViewerModel) -> Layer | None:
@@ -130,10 +120,3 @@ def _reuse(layer: Layer, data: LayerData) -> None:
     if shown.title != before.title:
         layer.name = options["name"]
     layer.data = array
-
-
-def remove_saliency(viewer: ViewerModel) -> None:
-    """Take the layer away, if there is one."""
-    layer = saliency_layer(viewer)
-    if layer is not None:
-        viewer.layers.remove(layer)
