@@ -19,7 +19,8 @@ from pathlib import Path
 
 from napari_ood import Bundle, Slide, load_bundle, open_slide, run_slide
 from napari_ood.inference.engine import BATCH_SIZE
-from napari_ood.inference.pipeline import Block, Network, TileReader, reader_count
+from napari_ood.inference.network import Network
+from napari_ood.inference.pipeline import Block, TileReader, reader_count
 from napari_ood.inference.plan import Plan, plan_run
 from napari_ood.inference.store import shards
 from napari_ood.models import resolve_device

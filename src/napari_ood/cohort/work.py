@@ -18,7 +18,8 @@ from napari_ood.cohort.plan import TASK_TILES, WHOLE_SLIDE_TASKS, Job, Settings
 from napari_ood.errors import BundleError
 from napari_ood.inference import check_slide, open_run
 from napari_ood.inference.engine import open_network, open_output, resume_output, shards_left
-from napari_ood.inference.pipeline import Network, Session
+from napari_ood.inference.network import Network
+from napari_ood.inference.pipeline import Session
 from napari_ood.inference.plan import Plan
 from napari_ood.inference.provenance import package_versions, session_record
 from napari_ood.inference.store import RunWriter, Shard, shards

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import RunError, SlideError
-from napari_ood.inference.pipeline import Network, Session
+from napari_ood.inference.network import Network
+from napari_ood.inference.pipeline import Session
 from napari_ood.inference.plan import Plan, plan_grid, plan_run
 from napari_ood.inference.progress import Listener
 from napari_ood.inference.provenance import identity, provenance, session_record

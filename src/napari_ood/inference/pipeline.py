@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_ood.inference.network import Network
+from napari_ood.inference.order import ShardQueue
 from napari_ood.inference.plan import Plan
 from napari_ood.inference.progress import Listener, Progress, StageClock
 from napari_ood.inference.store import RunWriter, Shard
@@ -27,7 +28,6 @@ from napari_ood.slides.grid import Region
 from napari_ood.slides.tiles import grid_view
 
 if TYPE_CHECKING:
-    from napari_ood.models import Bundle
     from napari_ood.slides import Slide
 
 POLL_S = 0.1
@@ -51,24 +51,6 @@ class Result:
     index: NDArray[np.int64]
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
-
-
-class Network:
-    """The bundle's network on its device, from uint8 tiles to numpy arrays."""
-
-    def __init__(self, bundle: Bundle, device: str, batch_size: int) -> None:
-        self._forward = bundle.network(device)
-        self.device = device
-        self.batch_size = batch_size
-
-    def __call__(self, tiles: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Tiles [n, t, t, 3] → logits [n, M, C] and features [n, D]."""
-        import torch
-
-        with torch.inference_mode():
-            batch = torch.from_numpy(tiles).to(self.device, non_blocking=True)
-            logits, features = self._forward(batch)
-            return logits.cpu().numpy(), features.cpu().numpy()
 
 
 def reader_count(device: str, cores: int | None = None) -> int:
@@ -97,39 +79,6 @@ class TileReader:
         for out, (y, x) in zip(tiles, (index - first) * self._stride, strict=True):
             out[...] = pixels[y : y + tile, x : x + tile]
         return Block(shard, index, tiles)
-
-
-class ShardQueue:
-    """Hands out shards, those on screen first, else in reading order. Thread-safe."""
-
-    def __init__(
-        self, plan: Plan, todo: list[Shard], view: Callable[[], Region | None] | None
-    ) -> None:
-        self._grid = plan.grid
-        self._todo = todo
-        self._pending = set(todo)
-        self._in_order = iter(todo)
-        self._view = view
-        self._region: Region | None = None
-        self._on_screen: Iterator[Shard] = iter(())
-        self._lock = threading.Lock()
-
-    def take(self) -> Shard | None:
-        """Return the next shard; None when all are taken."""
-        region = self._view() if self._view else None
-        with self._lock:
-            if region != self._region:
-                self._region = region
-                self._on_screen = self._overlapping(region) if region else iter(())
-            for shard in chain(self._on_screen, self._in_order):
-                if shard in self._pending:
-                    self._pending.remove(shard)
-                    return shard
-            return None
-
-    def _overlapping(self, region: Region) -> Iterator[Shard]:
-        visible = self._grid.tiles_in(region)
-        return (shard for shard in self._todo if visible[shard.slices].any())
 
 
 @dataclass
