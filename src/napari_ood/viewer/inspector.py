@@ -13,23 +13,11 @@ from weakref import WeakKeyDictionary
 
 from psygnal import Signal
 
-from napari_ood.viewer.inspector_checks import Checks
 from napari_ood.viewer.inspector_memory import Memory
-from napari_ood.viewer.inspector_request import Requests
-from napari_ood.viewer.inspector_state import (
-    Cell,
-    Inspected,
-    Look,
-    Tab,
-)
+from napari_ood.viewer.inspector_saliency import Explaining
+from napari_ood.viewer.inspector_state import Cell, Inspected, Look, Tab
 from napari_ood.viewer.inspector_tiles import cells_of_box, most_foreign, next_cell
-from napari_ood.viewer.inspector_work import (
-    Explained,
-    Subject,
-    curves_of,
-    look_at,
-    randomise,
-)
+from napari_ood.viewer.inspector_work import Subject, curves_of, look_at, randomise
 from napari_ood.viewer.latest import Latest
 from napari_ood.viewer.maps import NO_TILE
 from napari_ood.viewer.state import Phase
@@ -67,9 +55,11 @@ class Inspector:
         self._why = Why() if why is None else why
         self._look: Latest[Look] = Latest()
         self._published: list[Look] = []
-        self._explain: Latest[Explained] = Latest()
-        self._checks = Checks(lambda: self.state, self._update)
-        self._requests, self._memory = Requests(self._why), Memory()
+        self._memory = Memory()
+        self._saliency = Explaining(
+            self._why, self._memory, lambda: self.state, self._update, self._subject,
+            lambda: session.state.device,
+        )  # fmt: skip
 
     def _update(self, **changes: Any) -> None:
         old, new = self.state, replace(self.state, **changes)
@@ -106,8 +96,8 @@ class Inspector:
             self._choose(cells)
 
     def _forget(self) -> None:
-        for latest in (self._look, self._explain, self._checks.work):
-            latest.drop()
+        self._look.drop()
+        self._saliency.stop()
         self._published.clear()
         self._update(
             look=None, looking=False, shown=None, explaining=False, problem="",
@@ -116,9 +106,9 @@ class Inspector:
 
     def stop(self) -> None:
         """Work on nothing and free the network; what was found stays. Nobody looks any more."""
-        for latest in (self._look, self._explain, self._checks.work):
-            latest.drop()
-        self._requests.free()
+        self._look.drop()
+        self._saliency.stop()
+        self._saliency.free()
         self._update(looking=False, explaining=False, checking=False)
 
     def resume(self) -> None:
@@ -126,7 +116,7 @@ class Inspector:
         look = self.state.look
         if look is not None and not self.state.looking and not look.complete:
             self.look_again()
-        self._explain_if_followed()
+        self._saliency.follow()
 
     # ---------------------------------------------------------------- choosing tiles
 
@@ -175,16 +165,13 @@ class Inspector:
         maps = self.state.maps
         assert maps is not None
         if cells != self.state.cells:
-            self._explain.drop()
-            self._checks.drop()
+            self._saliency.leave()
             self._memory.choose(maps, cells)
-            self._update(
-                cells=cells, note="", problem="", explaining=False,
-                shown=self._memory.shown(maps, cells, self.state.wish),
-            )  # fmt: skip
+            shown = self._saliency.remembered(maps, cells)
+            self._update(cells=cells, note="", problem="", explaining=False, shown=shown)
             self.look_again()
         self._update(note="")
-        self._explain_if_followed()
+        self._saliency.follow()
 
     def look_again(self) -> None:
         """Find out anew what is known of the chosen tile."""
@@ -206,95 +193,57 @@ class Inspector:
     def show_tab(self, tab: Tab) -> None:
         """Show another answer."""
         self._update(tab=Tab(tab))
-        self._explain_if_followed()
+        self._saliency.follow()
 
     def set_following(self, following: bool) -> None:
         """Explain each chosen tile while saliency is looked at, if the method is fast."""
         self._update(following=following)
-        self._explain_if_followed()
+        self._saliency.follow()
 
     def wish(self, **changes: Any) -> None:
         """Ask for another ``method``, ``target`` or ``layer``."""
-        wished = self._requests.possible(replace(self.state.wish, **changes))
-        if wished == self.state.wish:
-            return
-        self._explain.drop()
-        self._checks.drop()
-        shown = self._memory.shown(self.state.maps, self.state.cells, wished)
-        self._update(wish=wished, shown=shown, explaining=False, problem="")
-        self._explain_if_followed()
+        self._saliency.wish(**changes)
 
     def methods(self) -> dict[str, Method]:
         """Saliency methods by name."""
-        return self._requests.methods()
-
-    def _explain_if_followed(self) -> None:
-        s = self.state
-        wanted = s.following and s.tab is Tab.SALIENCY and s.cells and s.shown is None
-        if wanted and not s.explaining and not self.methods()[s.wish.method].slow:
-            self.explain()
+        return self._saliency.methods()
 
     def explain(self) -> bool:
         """Make the map that is asked for, of the chosen tiles; whether that was begun."""
-        s, subject = self.state, self._subject()
-        if subject is None or not s.cells:
-            return False
-        problem = self._requests.why_not(s, subject)
-        if problem:
-            self._update(problem=problem)
-            return False
-        limit = self._memory.limit(subject.maps, s.wish, self._requests.target_of(s))
-        self._checks.drop()
-        device = self.session.state.device
-        self._explain.ask(self._requests.work(s, subject, device, limit))
-        self._update(explaining=True, share=None, problem="")
-        return True
+        return self._saliency.begin()
 
     def cancel(self) -> None:
         """Stop making the map; the tile stays chosen."""
-        self._explain.drop()
-        self._update(explaining=False)
-
-    # ---------------------------------------------------------------- is the map to be trusted?
+        self._saliency.cancel()
 
     def randomise(self) -> bool:
         """Compare the map with that of random weights; whether that was begun."""
-        return self._begin_check(randomise)
+        return self._saliency.check(randomise)
 
     def test(self) -> bool:
         """Delete and insert the most salient pixels; whether that was begun."""
-        return self._begin_check(curves_of)
-
-    def _begin_check(self, check: Any) -> bool:
-        s, subject = self.state, self._subject()
-        if subject is None or s.shown is None:
-            return False
-        device = self.session.state.device
-        explainer = self._requests.explainer(subject, device, s.temperature)
-        self._checks.begin(check, subject, s.shown, explainer, self._why)
-        return True
+        return self._saliency.check(curves_of)
 
     def cancel_check(self) -> None:
         """Stop testing the map; what was found stays."""
-        self._checks.cancel()
+        self._saliency.cancel_check()
 
     # ---------------------------------------------------------------- taking over
 
     @property
     def working(self) -> bool:
         """Whether :meth:`poll` has something to do."""
-        return self._look.working or self._explain.working or self._checks.work.working
+        return self._look.working or self._saliency.working
 
     def poll(self) -> bool:
         """Take over what the threads have done; whether they are still at work."""
         self._take_look()
-        self._take_map()
-        self._checks.take()
+        self._saliency.take()
         return self.working
 
     def wait(self, timeout: float = 60.0) -> bool:
         """Block until the threads have ended, and take over; whether so. For scripts and tests."""
-        ended = all(x.wait(timeout) for x in (self._look, self._explain, self._checks.work))
+        ended = self._look.wait(timeout) and self._saliency.wait(timeout)
         self.poll()
         return ended
 
@@ -308,24 +257,6 @@ class Inspector:
             self._update(look=self.state.look.failed(task.error), looking=False)
         elif task is not None:
             self._update(looking=False)
-
-    def _take_map(self) -> None:
-        task = self._explain.take()
-        if task is None:
-            if self.state.explaining:
-                self._update(share=self._explain.share)
-        elif task.result is None:
-            self._update(explaining=False, problem=task.error or "")
-        else:
-            self._keep(task.result)
-
-    def _keep(self, explained: Explained) -> None:
-        s, shown = self.state, explained.shown
-        assert s.maps is not None
-        if not s.running:
-            # While a run goes on the sample is of what has been run so far.
-            self._memory.keep(s.maps, shown)
-        self._update(shown=shown, layers=explained.layers, explaining=False, problem="")
 
 
 _INSPECTORS: WeakKeyDictionary[Bridge, Inspector] = WeakKeyDictionary()
