@@ -1,12 +1,8 @@
 # Development tasks. `make help` lists them; `make demo` and `make test` set up what they need.
 BIN := .venv/bin
-ifeq ($(shell uname),Linux)
-ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
-# Windows need a screen: without one they open on a virtual screen (Qt's offscreen mode has no OpenGL).
-# Looked up when used, after setup may have installed it.
-SCREEN = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24")
-endif
-endif
+# Each process of the tests opens its windows on a virtual screen of its own (pytest-xvfb). Without Xvfb they would share
+# one, and take the keyboard's focus from each other. Looked up when used, after setup may have installed it.
+JOBS = $(if $(shell command -v Xvfb),2,0)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint constraints clean
@@ -21,7 +17,7 @@ demo: setup  ## the sample slide with prediction, uncertainty and OOD; results i
 	$(BIN)/napari-ood demo --out demo $(ARGS)
 
 test: setup  ## the whole test suite, ARGS="tests/test_cli.py -k info" for a part
-	$(SCREEN) $(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: setup  ## style, types and the floors' import contract
 	$(BIN)/ruff check
