@@ -1,93 +1,268 @@
-"""Tiles/s of the engine against its two limits, measured in the same run.
+"""Tiles/s of the engine against its two limits, and how time and memory grow with the slide.
+
+    python benchmarks/engine.py [--network lymph-node-he | resnet18 | free | FOLDER]
+                                [--side 6000] [--rounds 3] [--sides 5000 20000 40000]
 
 The limits: the network alone on tiles that are in memory, and reading alone (decode, resample, cut)
-with the engine's number of threads. Rounds alternate the three, so that a machine whose speed
-drifts treats them alike; medians are quoted.
+with a thread per core. Rounds alternate the three, so that a machine whose speed drifts treats them
+alike; medians are quoted. Beside tiles per second of wall time stand those per second of processor
+time, which other programs on the machine disturb less.
 
-    python benchmarks/engine.py [--model BUNDLE] [--slide PATH] [--size 8192] [--rounds 3]
+``resnet18`` has 256 px tiles and 10 linear heads; ``free`` is a network that costs next to nothing,
+256 px tiles and as many outputs: what is left is the engine itself. With ``--sides`` each size is
+run in a process of its own, and its time per tile and its peak of memory (model included) printed.
+The last line is ``ratio 0.xx``, the engine's speed by the lower of its limits.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from napari_ood import Bundle, Slide, load_bundle, open_slide, run_slide
-from napari_ood.inference.engine import BATCH_SIZE
-from napari_ood.inference.network import Network
-from napari_ood.inference.pipeline import Block, TileReader, reader_count
-from napari_ood.inference.plan import Plan, plan_run
+import numpy as np
+from made_slides import TISSUE_SHARE, made_slide
+
+from napari_ood import Bundle, load_bundle, open_slide, run_slide
+from napari_ood.inference.engine import open_network
+from napari_ood.inference.pipeline import Block, TileReader
+from napari_ood.inference.plan import plan_run
 from napari_ood.inference.store import shards
 from napari_ood.models import resolve_device
 
+TILE, MPP = 256, 0.5
+N_HEADS, N_CLASSES, N_FEATURES = 10, 2, 512
+MOST_IN_MEMORY = 1500
+"""Tiles that the network sees when it is timed alone."""
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds of the clock and of the processors."""
+
+    wall: float
+    cpu: float
+
+
+def timed(call: Callable[[], object]) -> Took:
+    """Time a call."""
+    wall, cpu = time.perf_counter(), _cpu_seconds()
     call()
-    return time.perf_counter() - start
+    return Took(time.perf_counter() - wall, _cpu_seconds() - cpu)
 
 
-def read_all(slide_path: Path, plan: Plan, n_threads: int, keep: list[Block] | None = None) -> None:
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+class FreeBundle(Bundle):
+    """A bundle whose network looks at a few pixels of each tile."""
+
+    def network(self, device: str = "cpu") -> Any:
+        """Return the network."""
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        n_logits = N_HEADS * N_CLASSES
+        weight = torch.randn(3, n_logits + N_FEATURES, generator=generator).to(device)
+
+        def forward(tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            out = tiles[:, 16::32, 16::32].float().mean((1, 2)) @ weight
+            logits, features = out.split((n_logits, N_FEATURES), dim=1)
+            return logits.reshape(-1, N_HEADS, N_CLASSES), features
+
+        return forward
+
+
+def bundle_named(name: str, folder: Path) -> Bundle:
+    """Load a bundle, or make ``resnet18`` or ``free`` in a folder."""
+    if name not in ("resnet18", "free"):
+        return load_bundle(name)
+    from napari_ood.models import Card, MultiHeadNet, save_bundle
+
+    path = folder / "resnet18"
+    if not path.exists():
+        net = MultiHeadNet("timm:resnet18", n_heads=N_HEADS, n_classes=N_CLASSES, tile_size=TILE)
+        # At the slide's own resolution, so that tiles are cut and not resampled.
+        card = Card(
+            name="resnet18", classes=("a", "b"), architecture=net.architecture, tile_size=TILE,
+            mpp=MPP, mean=(0.5,) * 3, std=(0.25,) * 3, n_heads=N_HEADS, blocks=net.blocks,
+            scores={"uncertainty": "entropy", "ood": "entropy"}, licence="none",
+        )  # fmt: skip
+        save_bundle(path, net, card)
+    bundle = load_bundle(str(path))
+    return bundle if name == "resnet18" else FreeBundle(bundle.path, bundle.card, bundle.hashes)
+
+
+def read_all(path: Path, bundle: Bundle, n_threads: int) -> list[Block]:
+    """Read all tiles of a slide; keep the first shards up to ``MOST_IN_MEMORY`` tiles."""
+    kept: list[Block] = []
     # A fresh slide each time: nothing may come from an earlier round's cache.
-    with open_slide(slide_path) as slide, ThreadPoolExecutor(n_threads) as pool:
+    with open_slide(path) as slide, ThreadPoolExecutor(n_threads) as pool:
+        plan = plan_run(slide, bundle)
         reader = TileReader(slide, plan)
         todo = [s for s in shards(plan.tissue.shape, plan.shard) if plan.tissue[s.slices].any()]
         for block in pool.map(reader.read, todo):
-            if keep is not None:
-                keep.append(block)
+            if sum(len(b.tiles) for b in kept) < MOST_IN_MEMORY:
+                kept.append(block)
+    return kept
 
 
-def forward_all(network: Network, blocks: list[Block]) -> None:
-    for block in blocks:
-        for start in range(0, len(block.tiles), network.batch_size):
-            network(block.tiles[start : start + network.batch_size])
+def run_once(path: Path, bundle: Bundle, device: str) -> dict[str, Any]:
+    """Run a fresh copy of the slide; the engine's record of it."""
+    with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
+        cpu = _cpu_seconds()
+        run = run_slide(slide, bundle, Path(folder) / "run.ood.zarr", device=device)
+        session: dict[str, Any] = run.provenance["sessions"][-1]
+        return {"n": run.n_tiles, "cpu": _cpu_seconds() - cpu, **session}
 
 
-def measure(slide: Slide, bundle: Bundle, device: str, rounds: int) -> dict[str, float]:
-    plan = plan_run(slide, bundle)
-    n, n_threads = int(plan.tissue.sum()), reader_count(device)
-    blocks: list[Block] = []
-    read_all(slide.path, plan, n_threads, blocks)
-    network = Network(bundle, device, BATCH_SIZE[device.partition(":")[0]])
-    forward_all(network, blocks[:1])
-    times: dict[str, list[float]] = {"network": [], "reading": [], "engine": []}
-    for round_ in range(rounds):
-        times["network"].append(seconds(lambda: forward_all(network, blocks)))
-        times["reading"].append(seconds(lambda: read_all(slide.path, plan, n_threads)))
-        with tempfile.TemporaryDirectory() as folder, open_slide(slide.path) as fresh:
-            run = run_slide(fresh, bundle, Path(folder) / "run.ood.zarr", device=device)
-            times["engine"].append(run.provenance["sessions"][-1]["seconds"])
-        print(f"round {round_ + 1}:", {k: round(n / v[-1], 1) for k, v in times.items()})
-    return {k: n / statistics.median(v) for k, v in times.items()}
+def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
+    """Print the limits and the engine's speed; return their ratio."""
+    n_threads = os.cpu_count() or 1
+    blocks = read_all(path, bundle, n_threads)
+    n_forward = sum(len(block.tiles) for block in blocks)
+    network = open_network(bundle, device)
+
+    def forward_all() -> None:
+        for block in blocks:
+            for start in range(0, len(block.tiles), network.batch_size):
+                network(block.tiles[start : start + network.batch_size])
+
+    forward_all()
+    n = run_once(path, bundle, device)["n"]
+    walls: dict[str, list[float]] = {"network alone": [], "reading alone": [], "engine": []}
+    cpus: dict[str, list[float]] = {name: [] for name in walls}
+    for _ in range(rounds):
+        took = timed(forward_all)
+        _append(walls, cpus, "network alone", n_forward, took)
+        took = timed(lambda: read_all(path, bundle, n_threads))
+        _append(walls, cpus, "reading alone", n, took)
+        record = run_once(path, bundle, device)
+        _append(walls, cpus, "engine", n, Took(record["seconds"], record["cpu"]))
+    print(f"{n:,} tiles of {bundle.card.tile_size} px, medians of {rounds} rounds on {device}\n")
+    print("| | tiles/s | tiles per processor second |\n|---|---:|---:|")
+    rates = {name: statistics.median(values) for name, values in walls.items()}
+    for name, rate in rates.items():
+        print(f"| {name} | {rate:,.1f} | {statistics.median(cpus[name]):,.1f} |")
+    print("\nbusy seconds of the last run:", _stages(record), flush=True)
+    pairs = zip(*walls.values(), strict=True)
+    return statistics.median(engine / min(limits) for *limits, engine in pairs)
+
+
+def _append(
+    walls: dict[str, list[float]], cpus: dict[str, list[float]], name: str, n: int, took: Took
+) -> None:
+    walls[name].append(n / took.wall)
+    cpus[name].append(n / took.cpu)
+
+
+def _stages(record: dict[str, Any]) -> str:
+    stages = ", ".join(f"{k} {v:.2f}" for k, v in record["stage_seconds"].items())
+    return f"{stages}; {record['seconds']:.2f} by the clock"
+
+
+def grow(sides: Sequence[int], network: str, device: str, most_tiles: int) -> None:
+    """Print time per tile and peak of memory for slides of several sizes."""
+    print("| side, px | tiles | ms per tile | processor ms per tile | peak memory, MB | by first |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    first = 0.0
+    for side in sides:
+        path = made_in_process(side)
+        command = [sys.executable, __file__, "--alone", str(path), "--network", network]
+        command += ["--device", device, "--most-tiles", str(most_tiles)]
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        one = json.loads(found.splitlines()[-1])
+        first = first or one["peak"]
+        wall, cpu = (1e3 * one[k] / one["n"] for k in ("seconds", "cpu"))
+        print(
+            f"| {side:,} | {one['n']:,} | {wall:.2f} | {cpu:.2f} | {one['peak'] / 1e6:,.0f} "
+            f"| {one['peak'] / first:.2f} |",
+            flush=True,
+        )
+
+
+def made_in_process(side: int) -> Path:
+    """Make a slide without leaving anything of that in this process's memory."""
+    code = f"from made_slides import made_slide; print(made_slide({side}, {MPP}))"
+    folder = Path(__file__).parent
+    made = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=folder
+    )
+    return Path(made.stdout.strip())
+
+
+def alone(path: Path, bundle: Bundle, device: str, most_tiles: int) -> dict[str, float]:
+    """Run a slide, or ``most_tiles`` of it, and look at this process's memory."""
+    n_done = 0
+
+    def listener(progress: Any) -> None:
+        nonlocal n_done
+        n_done = progress.n_done
+
+    with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
+        cpu = _cpu_seconds()
+        run = run_slide(
+            slide, bundle, Path(folder) / "run.ood.zarr", device=device,
+            on_progress=listener, cancel=lambda: n_done >= most_tiles,
+        )  # fmt: skip
+        seconds = run.provenance["sessions"][-1]["seconds"]
+        cpu = _cpu_seconds() - cpu
+        return {"n": run.n_tiles, "seconds": seconds, "cpu": cpu, "peak": peak_bytes()}
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says includes the parent's before exec
+        line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="lymph-node-he")
-    parser.add_argument("--slide", type=Path, help="default: a procedural slide")
-    parser.add_argument("--size", type=int, default=8192, help="of the procedural slide, px")
+    """Measure; print a table or two, and the ratio last."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", default="lymph-node-he")
+    parser.add_argument("--side", type=int, default=6000, help="of the slide for the ratio, px")
+    parser.add_argument("--slide", type=Path, help="another slide for the ratio")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--sides", type=int, nargs="*", default=[], help="sizes to compare")
+    parser.add_argument("--most-tiles", type=int, default=10**9, help="of each size")
+    parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    device = resolve_device(args.device)
     with tempfile.TemporaryDirectory() as folder:
-        path = args.slide
-        if path is None:
-            from napari_ood.samples import write_synthetic_slide
-
-            path = Path(folder) / "synthetic.ome.tif"
-            write_synthetic_slide(path, size=args.size, seed=7)
-        with open_slide(path) as slide:
-            rates = measure(slide, load_bundle(args.model), device, args.rounds)
-    for name, rate in rates.items():
-        print(f"{name:8s} {rate:9.1f} tiles/s")
-    limit = min(rates["network"], rates["reading"])
-    print(f"ratio {rates['engine'] / limit:.2f}")
+        bundle = bundle_named(args.network, Path(folder))
+        if args.alone:
+            print(json.dumps(alone(args.alone, bundle, args.device, args.most_tiles)))
+            return
+        device = resolve_device(args.device)
+        if args.sides:
+            grow(args.sides, args.network, device, args.most_tiles)
+            print()
+        path = args.slide or made_in_process(args.side)
+        ratio = compare(path, bundle, device, args.rounds)
+    print(
+        f"\n{args.network}, {np.round(100 * TISSUE_SHARE):.0f} % tissue, {os.cpu_count()} CPUs, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    print(f"ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":
