@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made_slides import TISSUE_SHARE, made_slide
+from made_slides import TISSUE_SHARE
 
 from napari_ood import Bundle, load_bundle, open_slide, run_slide
 from napari_ood.inference.engine import open_network
