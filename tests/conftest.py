@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).resolve().parents[1]
 
+# Tests measure no speed and leave no file in the user's cache, but for those that say so.
+os.environ["NAPARI_OOD_PRECISION"] = "fp32"
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import RunError, SlideError
+from napari_ood.inference.asked import Asked
 from napari_ood.inference.network import Network
 from napari_ood.inference.pipeline import Session
 from napari_ood.inference.plan import Plan, plan_grid, plan_run
@@ -27,6 +28,7 @@ from napari_ood.inference.store import (
     read_cells,
     shards,
 )
+from napari_ood.models.precision import AUTO, FP32, Arithmetic
 from napari_ood.slides.grid import Region, TileGrid
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ def run_slide(
     stride: int | None = None,
     view: Callable[[], Region | None] | None = None,
     roi: Callable[[TileGrid], NDArray[np.bool_]] | None = None,
+    precision: str = AUTO,
+    features: str | None = None,
 ) -> Run:
     """Run a bundle over a slide and store the outcome.
 
@@ -71,6 +75,11 @@ def run_slide(
     view : polled per shard for the region on screen, whose shards are then read first
     roi : asked once which tiles of the grid may be run, (rows, cols) bool; all by default. The grid
         is that of the whole region, so tiles are those of a run without.
+    precision : ``auto``, ``fp32`` or ``bf16``. A run that goes on does so in its own; a new one in
+        what ``napari_ood.models.precision`` measures to be the fastest on this device among what
+        leaves the bundle's decisions as they are.
+    features : stored as ``float32`` (the default), ``float16``, or ``none``: then there are
+        prediction and uncertainty, and no OOD score
 
     Returns
     -------
@@ -86,11 +95,12 @@ def run_slide(
 
     device = resolve_device(device)
     size = checked_batch_size(device, batch_size)
-    plan, writer = open_output(Path(out), slide, bundle, region, stride, tissue, roi)
+    asked = Asked(precision, features, device, size)
+    plan, writer = open_output(Path(out), slide, bundle, region, stride, tissue, roi, asked)
     done = open_run(writer.path).done
     todo = shards_left(plan, done)
     if todo:
-        network = open_network(bundle, device, size)
+        network = open_network(bundle, device, size, writer.arithmetic)
         session = Session(slide, plan, writer, network, todo, int(done.sum()), on_progress, view)
         started = time.time()
         try:
@@ -101,7 +111,12 @@ def run_slide(
     return Run(writer.path, bundle)
 
 
-def open_network(bundle: Bundle, device: str, batch_size: int | None = None) -> Network:
+def open_network(
+    bundle: Bundle,
+    device: str,
+    batch_size: int | None = None,
+    arithmetic: Arithmetic | None = None,
+) -> Network:
     """Load the bundle's network for a long computation on a device that is there.
 
     Raises
@@ -113,7 +128,7 @@ def open_network(bundle: Bundle, device: str, batch_size: int | None = None) -> 
 
     if device == "cpu":
         reuse_freed_memory()
-    return Network(bundle, device, checked_batch_size(device, batch_size))
+    return Network(bundle, device, checked_batch_size(device, batch_size), arithmetic)
 
 
 def checked_batch_size(device: str, batch_size: int | None) -> int:
@@ -138,17 +153,20 @@ def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[],
 def open_output(
     path: Path, slide: Slide, bundle: Bundle, region: Region | None, stride: int | None,
     tissue: bool, roi: Callable[[TileGrid], NDArray[np.bool_]] | None = None,
+    asked: Asked | None = None,
 ) -> tuple[Plan, RunWriter]:  # fmt: skip
     """Create the run or, where it exists and is of the same slide, bundle and grid, resume it."""
+    asked = asked or Asked(FP32)
     grid = plan_grid(slide, bundle, region, stride)
     inside = _inside(bundle, grid, roi)
     wanted = identity(slide, bundle, grid, tissue, inside)
     if not path.exists():
         plan = plan_run(slide, bundle, region, stride, tissue, inside)
         card = bundle.card
-        record = provenance(slide, bundle, wanted)
+        arithmetic, features = asked.settled(bundle)
+        record = {**provenance(slide, bundle, wanted), "arithmetic": arithmetic.to_dict()}
         shape = (card.n_heads, len(card.classes), card.n_features)
-        return plan, RunWriter.create(path, plan, *shape, record)
+        return plan, RunWriter.create(path, plan, *shape, record, features)
     run = open_run(path)
     stored = run.provenance["identity"]
     differing = sorted(k for k in wanted | stored if stored.get(k) != wanted.get(k))
@@ -157,6 +175,7 @@ def open_output(
             f"{path} holds a run with another {' and '.join(differing)}: choose another output, "
             "or delete that one"
         )
+    asked.check(path, run.provenance)
     # The stored tissue, not a new mask: what was to be run then is what is left to do now.
     return Plan(grid, run.tissue, tuple(run.provenance["shard"])), RunWriter.resume(path)
 

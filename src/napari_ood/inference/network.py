@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
+    from napari_ood.models.precision import Arithmetic
 
 
 class Network:
     """The bundle's network on its device, from uint8 tiles to numpy arrays."""
 
-    def __init__(self, bundle: Bundle, device: str, batch_size: int) -> None:
-        self._forward = bundle.network(device)
+    def __init__(
+        self, bundle: Bundle, device: str, batch_size: int, arithmetic: Arithmetic | None = None
+    ) -> None:
+        from napari_ood.models.precision import USUAL, ArithmeticNet
+
+        self._forward = ArithmeticNet(bundle.network(device), arithmetic or USUAL)
         self.device = device
         self.batch_size = batch_size
 

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from napari_ood.errors import BundleError, RunError
 from napari_ood.inference.reading import TileArrays
-from napari_ood.inference.store import ATTRIBUTE, grid_array, open_group, read_cells
+from napari_ood.inference.store import (
+    ATTRIBUTE,
+    FLOAT32,
+    NO_FEATURES,
+    grid_array,
+    open_group,
+    read_cells,
+)
+from napari_ood.models.precision import Arithmetic
 from napari_ood.scores import HEAD_SCORES, ScoreSpec, mean_probability, parse_score
 from napari_ood.slides.grid import TileGrid
 
@@ -40,6 +48,8 @@ class Run:
     grid : TileGrid
     tissue : (rows, cols) bool, tiles that are to be run
     done : (rows, cols) bool, tiles that have been
+    arithmetic : Arithmetic
+        Precision and memory layout that all its numbers were computed in.
     """
 
     def __init__(self, path: str | Path, bundle: Bundle | None = None) -> None:
@@ -53,7 +63,8 @@ class Run:
         )
         shard: tuple[int, int] = tuple(self.provenance["shard"])
         self._arrays = TileArrays(self.path, self._group, self.done, shard)
-        self._bundle = bundle
+        self.arithmetic = Arithmetic.from_dict(self.provenance.get("arithmetic"))
+        self._bundle = bundle and bundle.in_precision(self.arithmetic.precision)
         self._scores: dict[str, NDArray[np.float32]] = {}
 
     def __repr__(self) -> str:
@@ -89,9 +100,31 @@ class Run:
         """Logits per head; [N, M, C] float32."""
         return self._arrays.whole("logits")
 
+    @property
+    def features_as(self) -> str:
+        """How features are stored: ``float32``, ``float16`` or ``none``."""
+        return str(self.provenance.get("features", FLOAT32))
+
+    @property
+    def has_features(self) -> bool:
+        """Whether features are stored; without them there are scores of the logits only."""
+        return self.features_as != NO_FEATURES
+
+    def require_features(self) -> None:
+        """RunError, with advice, where no features are stored."""
+        if not self.has_features:
+            raise RunError(
+                f"{self.path.name} was run for its prediction only and holds no features, which "
+                "OOD scores are made of: run the slide again with features, into another output"
+            )
+
     @cached_property
     def features(self) -> NDArray[np.float32]:
-        """Features, the bundle's blocks side by side; [N, D] float32."""
+        """Features, the bundle's blocks side by side; [N, D] float32.
+
+        Here and wherever they are read: RunError where the run holds none.
+        """
+        self.require_features()
         return self._arrays.whole("features")
 
     def feature_pieces(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
@@ -99,6 +132,7 @@ class Run:
 
         Those of a million tiles take gigabytes and are not kept; those of smaller runs are.
         """
+        self.require_features()
         if "features" in self.__dict__ or self._arrays.nbytes("features") <= KEEP_BYTES:
             yield np.arange(self.n_tiles), self.features
         else:
@@ -106,6 +140,7 @@ class Run:
 
     def features_of(self, tiles: NDArray[np.int64]) -> NDArray[np.float32]:
         """Features of some tiles, by their positions in ``index`` [K]; [K, D] float32."""
+        self.require_features()
         if "features" in self.__dict__ or self._arrays.nbytes("features") <= KEEP_BYTES:
             return self.features[tiles]
         return self._arrays.at("features", tiles)
@@ -145,8 +180,10 @@ class Run:
         """Class names, C."""
         return self.card.classes
 
-    def tile(self, row: int, col: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def tile(self, row: int, col: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Logits [M, C] and features [D] of one finished tile, reading one chunk of each.
+
+        Features are None where the run holds none.
 
         Raises
         ------
@@ -160,9 +197,24 @@ class Run:
             )
         logits, features = (
             np.asarray(read_cells(self.path, grid_array(self._group, name), (row, col)), np.float32)
+            if name in self._group
+            else None
             for name in ("logits", "features")
         )
+        assert logits is not None  # open_group saw to it
         return logits, features
+
+    def bytes_per_tile(self) -> dict[str, float]:
+        """Bytes on disk of logits, features (0 where there are none) and all else, by tile.
+
+        Reads no array, but looks at every file.
+        """
+        sizes = {
+            name: sum(f.stat().st_size for f in (self.path / name).rglob("*") if f.is_file())
+            for name in ("logits", "features", ".")
+        }
+        sizes["other"] = sizes.pop(".") - sizes["logits"] - sizes["features"]
+        return {name: size / max(1, self.n_tiles) for name, size in sizes.items()}
 
     def bundle(self) -> Bundle:
         """Return the bundle that made this run, checked against the hashes it had then.
@@ -173,7 +225,8 @@ class Run:
             If it is not at hand or has changed since.
         """
         if self._bundle is None:
-            self._bundle = _find_bundle(self.path, self.provenance["bundle"])
+            found = _find_bundle(self.path, self.provenance["bundle"])
+            self._bundle = found.in_precision(self.arithmetic.precision)
         return self._bundle
 
     def score_name(self, name: str) -> str:
@@ -209,7 +262,7 @@ class Run:
             For an unknown score.
         RunError, BundleError
             If the score needs the bundle's reference and that is not at hand, or there is none;
-            if the card has no such default.
+            if it needs features and the run holds none; if the card has no such default.
         """
         spec = parse_score(self.score_name(name))
         key = str(spec)
@@ -222,6 +275,8 @@ class Run:
     def _compute(self, spec: ScoreSpec) -> NDArray[np.float32]:
         if spec.method in HEAD_SCORES:
             return HEAD_SCORES[spec.method](self.logits, self.card.temperature)
+        if spec.needs_features:
+            self.require_features()
         return self.feature_scores(self.bundle().require_reference(), (str(spec),))[0]
 
     def map(self, name: str) -> NDArray[np.float32]:

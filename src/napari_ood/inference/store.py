@@ -20,6 +20,8 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_ood.errors import RunError
+from napari_ood.inference.chunks import ChunkWriter
+from napari_ood.models.precision import Arithmetic
 from napari_ood.naming import RUN_SUFFIX
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 ATTRIBUTE = "napari_ood_run"
 FORMAT_VERSION = 1
+FLOAT32, FLOAT16, NO_FEATURES = "float32", "float16", "none"
+FEATURES = (FLOAT32, FLOAT16, NO_FEATURES)
+"""How a run stores its features. Half the bytes change no decision that was measured; without any
+there is prediction and uncertainty, and nothing that needs features."""
 
 
 class Shard(NamedTuple):
@@ -79,8 +85,9 @@ class RunWriter:
         self.path = path
         self._group = group
         self._logits = grid_array(group, "logits")
-        self._features = grid_array(group, "features")
+        self._features = grid_array(group, "features") if "features" in group else None
         self._done = grid_array(group, "done")
+        self._chunks: dict[str, ChunkWriter] = {}
 
     @classmethod
     def create(
@@ -91,8 +98,11 @@ class RunWriter:
         n_classes: int,
         n_features: int,
         provenance: dict[str, Any],
+        features: str = FLOAT32,
     ) -> RunWriter:
         """Create an empty run; it appears under ``path`` only when it is whole.
+
+        ``features`` is one of ``FEATURES``.
 
         Raises
         ------
@@ -102,14 +112,16 @@ class RunWriter:
         # Several machines may begin a run in one shared folder.
         partial = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
         rows_cols, shard = plan.tissue.shape, plan.shard
-        sizes = {"logits": (n_heads, n_classes), "features": (n_features,)}
+        arrays: dict[str, tuple[tuple[int, ...], str]] = {"logits": ((n_heads, n_classes), FLOAT32)}
+        if features != NO_FEATURES:
+            arrays["features"] = ((n_features,), features)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
             group = zarr.open_group(partial, mode="w")
-            for name, size in sizes.items():
+            for name, (size, dtype) in arrays.items():
                 group.create_array(
-                    name, shape=(*rows_cols, *size), chunks=(*shard, *size), dtype="float32",
+                    name, shape=(*rows_cols, *size), chunks=(*shard, *size), dtype=dtype,
                     fill_value=np.nan,
                 )  # fmt: skip
             group.create_array("tissue", data=plan.tissue)
@@ -118,6 +130,7 @@ class RunWriter:
                 "format_version": FORMAT_VERSION,
                 "grid": plan.grid.to_dict(),
                 "shard": list(shard),
+                "features": features,
                 **provenance,
             }
             partial.rename(path)
@@ -144,15 +157,22 @@ class RunWriter:
     ) -> None:
         """Store a shard's tiles ([n, 2] row and column), then mark them done.
 
+        Features are dropped where the run stores none.
+
         Raises
         ------
         RunError
-            If the disk is full or not writable.
+            If the disk is full or not writable, or features are too large for a run that stores
+            them as float16; nothing of the shard is stored then.
         """
         cell = tuple((index - shard.origin).T)
+        pairs: list[tuple[zarr.Array[Any], NDArray[Any]]] = [(self._logits, logits)]
+        if self._features is not None:
+            stored = self._features.dtype
+            pairs.append((self._features, _converted(features, np.dtype(stored), self.path)))
         try:
-            for array, values in ((self._logits, logits), (self._features, features)):
-                block = np.full((*shard.shape, *values.shape[1:]), np.nan, np.float32)
+            for array, values in pairs:
+                block = np.full((*shard.shape, *values.shape[1:]), np.nan, values.dtype)
                 block[cell] = values
                 self._store(array, shard, block)
             done = np.zeros(shard.shape, bool)
@@ -162,7 +182,20 @@ class RunWriter:
             raise disk_error(self.path, error) from error
 
     def _store(self, array: zarr.Array[Any], shard: Shard, block: NDArray[Any]) -> None:
-        array[shard.slices] = block
+        # Chunks are shards: each is written whole, and no other writer shares it.
+        if array.path not in self._chunks:
+            self._chunks[array.path] = ChunkWriter(array, self.path)
+        self._chunks[array.path].write((shard.top, shard.left), block)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the run records of itself: slide, bundle, grid, arithmetic …"""
+        return dict(self._group.attrs[ATTRIBUTE])  # type: ignore[arg-type]
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """Precision and memory layout of all the run's numbers."""
+        return Arithmetic.from_dict(self.attributes.get("arithmetic"))
 
     def done(self, shard: Shard) -> NDArray[np.bool_]:
         """Which tiles of a shard are done, whoever wrote them; its shape, bool."""
@@ -170,7 +203,7 @@ class RunWriter:
 
     def add_session(self, session: dict[str, Any]) -> None:
         """Append what a session did (times, device, speed) to the provenance."""
-        attributes: dict[str, Any] = dict(self._group.attrs[ATTRIBUTE])  # type: ignore[arg-type]
+        attributes = self.attributes
         attributes["sessions"] = [*attributes["sessions"], session]
         try:
             self._group.attrs[ATTRIBUTE] = attributes
@@ -187,7 +220,10 @@ def open_group(path: Path) -> zarr.Group:
         group = zarr.open_group(path, mode="r")
         attributes = group.attrs[ATTRIBUTE]
         version = attributes["format_version"]  # type: ignore[index, call-overload]
-        missing = {"logits", "features", "tissue", "done"} - set(group.array_keys())
+        # Runs of before there was a choice do not say that they store features.
+        featureless = attributes.get("features") == NO_FEATURES  # type: ignore[union-attr]
+        wanted = {"logits", "tissue", "done"} | (set() if featureless else {"features"})
+        missing = wanted - set(group.array_keys())
         missing |= {"identity", "grid", "shard", "slide", "bundle", "sessions"} - set(attributes)  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise RunError(f"{path} is a zarr folder but no run of napari-ood") from error
@@ -207,6 +243,18 @@ def read_cells(path: Path, array: zarr.Array[Any], cells: Any) -> NDArray[Any]:
             f"{path} is damaged: its {array.basename} cannot be read ({error}); delete it and run "
             "the slide again"
         ) from error
+
+
+def _converted(values: NDArray[np.float32], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
+    """Features as they are stored; RunError where finite ones would become infinite."""
+    with np.errstate(over="ignore"):
+        stored = values.astype(dtype, copy=False)
+    if stored.dtype != values.dtype and (np.isinf(stored) & np.isfinite(values)).any():
+        raise RunError(
+            f"{path}: features up to {np.abs(values[np.isfinite(values)]).max():.4g} do not fit "
+            "into float16: run the slide again with --features float32, into another output"
+        )
+    return stored
 
 
 def grid_array(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -6,6 +6,7 @@ safetensors: opening them runs no code.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from napari_ood.errors import BundleError
-from napari_ood.models.card import EXTRAS, MODEL, REFERENCE, Card, read_card
+from napari_ood.models.card import EXTRAS, HALVED, MODEL, REFERENCE, Card, read_card
 from napari_ood.models.reference import Reference
 from napari_ood.torch_import import load_torch
 
@@ -73,6 +74,23 @@ class Bundle:
         if heads != (self.card.n_heads, self.card.n_classes):
             raise BundleError(f"the reference of {self.name!r} is of another model: heads {heads}")
         return reference
+
+    def in_precision(self, precision: str) -> Bundle:
+        """Return the bundle that runs of a precision are judged by.
+
+        For ``bf16`` its reference's held-out tiles, and so thresholds, ranges and quantiles, are
+        those of bf16, where the bundle has them; all else is shared.
+        """
+        return self._halved if precision == "bf16" and HALVED in self.card.files else self
+
+    @cached_property
+    def _halved(self) -> Bundle:
+        from napari_ood.models.halved import halved_reference
+
+        other = copy.copy(self)
+        other.__dict__["reference"] = halved_reference(self)
+        other.__dict__["_halved"] = other
+        return other
 
     def arrays(self, name: str) -> dict[str, NDArray[np.generic]] | None:
         """Read the arrays of one of its files, e.g. an extra; None when the bundle lacks it.

@@ -26,9 +26,11 @@ REFERENCE = "reference.safetensors"
 TILES = "tiles.safetensors"
 HEATMAP = "heatmap.safetensors"
 LOCATIONS = "locations.safetensors"
-EXTRAS = (TILES, HEATMAP, LOCATIONS)
+HALVED = "bf16.safetensors"
+EXTRAS = (TILES, HEATMAP, LOCATIONS, HALVED)
 """What a bundle may hold beside: pictures of its reference's tiles, the decoder of an OOD heatmap,
-feature vectors at single places of in-distribution tiles. None of it changes what a run holds."""
+feature vectors at single places of in-distribution tiles, its held-out tiles as they are in bf16.
+None of it changes what a run holds."""
 FORMAT_VERSION = 1
 SUPPORTED_VERSIONS = (1,)
 MAX_CONFIG_BYTES = 1 << 20

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from napari_ood.errors import DeviceError
 from napari_ood.torch_import import load_torch
@@ -57,6 +59,23 @@ def resolve_device(name: str = "auto") -> str:
     if name in names:
         return name
     raise DeviceError(_advice(name, names))
+
+
+def device_title(name: str) -> str:
+    """What a device calls itself, such as ``NVIDIA H100``; its torch name where it says nothing."""
+    import torch
+
+    return torch.cuda.get_device_name(name) if name.startswith("cuda") else name
+
+
+def processor() -> str:
+    """Model of this computer's processor, as far as the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def _advice(name: str, names: list[str]) -> str:

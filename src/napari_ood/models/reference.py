@@ -140,6 +140,25 @@ class Reference:
         other._validation = {}
         return other
 
+    def with_held_out(self, logits: ArrayLike, features: ArrayLike) -> Self:
+        """Return the same reference with other held-out tiles' logits and features.
+
+        Parameters
+        ----------
+        logits, features : [V, M, C], [V, D], in the order of the tiles that they stand for
+
+        Raises
+        ------
+        BundleError
+            If they are not of as many tiles, or not finite.
+        """
+        other = copy.copy(self)
+        other.validation_logits = np.asarray(logits, np.float32)
+        other.validation_features = np.asarray(features, np.float32)
+        other._fits, other._validation = {}, {}
+        other._check()
+        return other
+
     def score(self, name: str, logits: ArrayLike | None, features: ArrayLike | None) -> Floats:
         """Score tiles: higher = more uncertain / more foreign.
 

@@ -1,0 +1,254 @@
+"""In which arithmetic a network runs: precision and memory layout, chosen by measuring them once.
+
+``fp32`` in the layout ``channels_last`` is what bundles were made with. ``bf16`` (autocast) is
+faster on many devices and changes every number a little, so ``auto`` takes it only where the bundle
+says how little (:mod:`napari_ood.models.halved`). No torch is loaded on import.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_ood.errors import DeviceError, RunError
+from napari_ood.models.choices import KnownChoices
+from napari_ood.models.memory import reuse_freed_memory
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_ood.models.bundle import Bundle
+    from napari_ood.models.prepared import InferenceNet
+
+AUTO, FP32, BF16 = "auto", "fp32", "bf16"
+PRECISIONS = (AUTO, FP32, BF16)
+CHANNELS_LAST, CHANNELS_FIRST = "channels_last", "channels_first"
+ENVIRONMENT = "NAPARI_OOD_PRECISION"
+"""Environment variable that says what ``auto`` means: ``fp32``, ``bf16``, or ``measure``, which is
+to measure again whatever is known."""
+MEASURE = "measure"
+
+WORTH_IT = 1.1
+"""How much faster than the usual arithmetic another has to be; less is noise, and not worth other
+last bits than on the machine next door."""
+SLICE_S = 0.08
+"""About how long one measured batch takes."""
+BUDGET_S = 1.5
+"""After that, no further round of measurements is begun."""
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Precision and memory layout that a run's numbers were computed in.
+
+    The defaults are those of every run that recorded none.
+    """
+
+    precision: str = FP32
+    layout: str = CHANNELS_LAST
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {self.layout}"
+
+    def to_dict(self) -> dict[str, str]:
+        """JSON-ready."""
+        return {"precision": self.precision, "layout": self.layout}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, str] | None) -> Arithmetic:
+        """Inverse of ``to_dict``; None, as in older runs, is the default."""
+        return cls() if record is None else cls(record["precision"], record["layout"])
+
+
+USUAL = Arithmetic()
+
+
+class ArithmeticNet:
+    """A network in a given arithmetic: uint8 tiles in, float32 logits and features out.
+
+    Parameters
+    ----------
+    net : InferenceNet, which this one alone uses from now on
+    arithmetic : Arithmetic
+    """
+
+    def __init__(self, net: InferenceNet, arithmetic: Arithmetic) -> None:
+        self._net, self._precision = net, arithmetic.precision
+        if arithmetic.layout == CHANNELS_FIRST:
+            import torch
+
+            net.net.to(memory_format=torch.contiguous_format)
+            # Weights alone do not decide: a convolution follows its input's layout as well.
+            net.net.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+
+    def __call__(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """Tiles [B, t, t, 3] → logits [B, M, C], features [B, D], both float32."""
+        with autocast(tiles.device.type, self._precision):
+            logits, features = self._net(tiles)
+        return logits.float(), features.float()
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[object]:
+    """Context in which torch computes in a precision on a kind of device."""
+    import torch
+
+    return torch.autocast(device, torch.bfloat16) if precision == BF16 else nullcontext()
+
+
+def resolve_arithmetic(
+    asked: str, bundle: Bundle, device: str, batch_size: int, known: KnownChoices | None = None
+) -> Arithmetic:
+    """Decide in which arithmetic a new run of a bundle is computed.
+
+    Parameters
+    ----------
+    asked : ``auto``, ``fp32`` or ``bf16``
+    device : as torch names it
+    batch_size : tiles per forward pass
+    known : what was measured before; the user's own cache by default
+
+    Raises
+    ------
+    RunError
+        For an unknown precision, also in the environment variable.
+    DeviceError
+        If ``bf16`` is asked for and the device has none.
+    """
+    check_precision(asked)
+    wish = os.environ.get(ENVIRONMENT, MEASURE) if asked == AUTO else asked
+    if wish == BF16:
+        require_bf16(device)
+        return Arithmetic(BF16)
+    if wish == FP32:
+        return USUAL
+    if wish not in (AUTO, MEASURE):
+        raise RunError(f"{ENVIRONMENT} is {wish!r}: set it to fp32, bf16 or measure, or unset it")
+    known = KnownChoices() if known is None else known
+    candidates = candidates_for(bundle, device)
+    key = _key(bundle, device, batch_size, candidates)
+    record = None if os.environ.get(ENVIRONMENT) == MEASURE else known.get(key)
+    found = next((c for c in candidates if record == str(c)), None)
+    if found is None:
+        if device == "cpu":
+            reuse_freed_memory()  # as in the run itself, which would be twice as slow without
+        speeds = measure(bundle.network(device), candidates, device, batch_size)
+        found = choose(speeds)
+        known.put(key, str(found), {str(c): round(speed, 2) for c, speed in speeds.items()})
+    return found
+
+
+def check_precision(asked: str) -> None:
+    """RunError for a precision that does not exist."""
+    if asked not in PRECISIONS:
+        raise RunError(f"no precision {asked!r}: choose auto, fp32 or bf16")
+
+
+def require_bf16(device: str) -> None:
+    """DeviceError where a device cannot compute in bf16."""
+    import torch
+
+    target = torch.device(device)
+    try:
+        with torch.inference_mode(), autocast(target.type, BF16):
+            x = torch.ones(1, 3, 4, 4, device=target)
+            torch.nn.functional.conv2d(x, torch.ones(2, 3, 3, 3, device=target)).cpu()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DeviceError(f"{device} cannot compute in bf16: choose --precision fp32") from error
+
+
+def candidates_for(bundle: Bundle, device: str) -> list[Arithmetic]:
+    """What ``auto`` may choose from, the usual arithmetic first."""
+    from napari_ood.models.halved import small_change
+
+    candidates = [USUAL, Arithmetic(FP32, CHANNELS_FIRST)]
+    if small_change(bundle):
+        try:
+            require_bf16(device)
+        except DeviceError:
+            return candidates
+        candidates += [Arithmetic(BF16), Arithmetic(BF16, CHANNELS_FIRST)]
+    return candidates
+
+
+def choose(speeds: Mapping[Arithmetic, float]) -> Arithmetic:
+    """The fastest, if it is clearly faster than the usual one."""
+    best = max(speeds, key=lambda arithmetic: speeds[arithmetic])
+    return best if speeds[best] >= WORTH_IT * speeds[USUAL] else USUAL
+
+
+def measure(
+    network: InferenceNet,
+    candidates: Sequence[Arithmetic],
+    device: str,
+    batch_size: int,
+    budget_s: float = BUDGET_S,
+) -> dict[Arithmetic, float]:
+    """Tiles per second of each candidate: medians of rounds in which they take turns.
+
+    Parameters
+    ----------
+    network : on its device; copies of it are measured
+    candidates : the usual arithmetic among them
+    device : as torch names it
+    batch_size : most tiles per measured batch; fewer where the network is slow
+    budget_s : no further round is begun after so many seconds
+    """
+    import copy
+
+    import torch
+
+    nets = {c: ArithmeticNet(copy.deepcopy(network), c) for c in candidates}
+    side = network.net.tile_size
+    rng = np.random.default_rng(0)
+    tiles = torch.from_numpy(rng.integers(0, 256, (batch_size, side, side, 3), np.uint8))
+
+    def seconds(net: ArithmeticNet, n: int) -> float:
+        batch = tiles[:n].to(device)
+        start = time.perf_counter()
+        net(batch)[0].cpu()  # which waits for a GPU
+        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        begun, few = time.perf_counter(), min(2, batch_size)
+        for net in nets.values():
+            seconds(net, few)  # loads kernels
+        n = int(np.clip(SLICE_S * few / seconds(nets[USUAL], few), few, batch_size))
+        if n > few:
+            for net in nets.values():
+                seconds(net, n)  # the first batch of a size is slower
+        took: dict[Arithmetic, list[float]] = {c: [] for c in candidates}
+        for round_ in range(ROUNDS):
+            if round_ and time.perf_counter() - begun > budget_s:
+                break
+            for candidate, net in nets.items():
+                took[candidate].append(seconds(net, n))
+    return {candidate: n / median(spent) for candidate, spent in took.items()}
+
+
+def _key(
+    bundle: Bundle, device: str, batch_size: int, candidates: Sequence[Arithmetic]
+) -> dict[str, Any]:
+    """What a measurement holds for."""
+    import torch
+
+    from napari_ood.models.device import device_title, processor
+
+    card = bundle.card
+    return {
+        "device": device_title(device),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "network": [card.architecture, card.n_heads, card.head_blocks, len(card.blocks)],
+        "tile": [card.tile_size, card.input_size or card.tile_size],
+        "batch": batch_size,
+        "of": [str(candidate) for candidate in candidates],
+    }
