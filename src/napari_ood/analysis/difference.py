@@ -234,6 +234,8 @@ def kappa(table: NDArray[np.integer]) -> float | None:
 def _resolve(scored: ScoredRun, score: str) -> str:
     """Name of the score that a run of this bundle can give; RunError when it cannot."""
     if score in ROLES and score not in scored.roles:
+        if score in scored.card.scores and not scored.run.has_features:
+            scored.run.require_features()  # says why it is not there
         has = ", ".join(scored.roles) or "none"
         raise RunError(
             f"{scored.run.path.name} has no {score!r} at hand (it has: {has}): choose another "

@@ -37,16 +37,25 @@ def can_compute(spec: ScoreSpec, reference: Reference | None) -> bool:
     return reference.nuisance_features is not None or not _needs_nuisance(spec)
 
 
-def roles_of(card: Card, reference: Reference | None) -> dict[str, str]:
-    """Score of each role that can be computed: role → canonical score name."""
+def roles_of(card: Card, reference: Reference | None, features: bool = True) -> dict[str, str]:
+    """Score of each role that can be computed: role → canonical score name.
+
+    ``features`` says whether the run stored any.
+    """
     specs = {role: parse_score(card.scores[role]) for role in ROLES if role in card.scores}
-    return {role: str(spec) for role, spec in specs.items() if can_compute(spec, reference)}
+    return {
+        role: str(spec)
+        for role, spec in specs.items()
+        if can_compute(spec, reference) and (features or not spec.needs_features)
+    }
 
 
-def offered_scores(card: Card, reference: Reference | None) -> tuple[str, ...]:
+def offered_scores(
+    card: Card, reference: Reference | None, features: bool = True
+) -> tuple[str, ...]:
     """Every score that can be offered: the roles' first, then of the logits, then per block."""
-    names = [*roles_of(card, reference).values(), *HEAD_SCORES]
-    if reference is not None:
+    names = [*roles_of(card, reference, features).values(), *HEAD_SCORES]
+    if reference is not None and features:
         names += [str(s) for s in _feature_scores(reference) if can_compute(s, reference)]
     return tuple(dict.fromkeys(names))
 

@@ -69,7 +69,7 @@ class RunScores:
                 "that made it, or run the slide again"
             )
         self.run = run
-        self._given = bundle
+        self._given = bundle and bundle.in_precision(run.arithmetic.precision)
         self._shared = Memo()
         self._recent = RecentMemos(RECENT_TEMPERATURES)
         self._set_temperature(run.card.temperature if temperature is None else temperature)
@@ -208,13 +208,17 @@ class RunScores:
     @property
     def roles(self) -> Mapping[str, str]:
         """Role ("uncertainty", "ood", "appearance", "tissue") → score name, those at hand."""
+        run = self.run
         return MappingProxyType(
-            self._shared.get("roles", lambda: roles_of(self.card, self._reference))
+            self._shared.get("roles", lambda: roles_of(self.card, self._reference, run.has_features))
         )
 
     def names(self) -> tuple[str, ...]:
         """Every score that can be offered: the roles', of the logits, of each feature block."""
-        return self._shared.get("names", lambda: offered_scores(self.card, self._reference))
+        return self._shared.get(
+            "names",
+            lambda: offered_scores(self.card, self._reference, self.run.has_features),
+        )
 
     def score_name(self, name: str) -> str:
         """Canonical name of a score, or of a role's score; RunError for an unknown one."""
@@ -280,6 +284,8 @@ class RunScores:
     def _compute(self, spec: ScoreSpec) -> Floats:
         if spec.method in HEAD_SCORES:
             return HEAD_SCORES[spec.method](self.run.logits, self.temperature)
+        if spec.needs_features:
+            self.run.require_features()
         bundle, why_not = self._find_bundle()
         if bundle is None:
             raise RunError(why_not)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ood.scores import parse_score
+
 if TYPE_CHECKING:
     from napari_ood.inference import Run
 
@@ -23,14 +25,15 @@ def judge(run: Run) -> dict[str, Any]:
 
     Keys: ``prediction``, ``probabilities`` per class, and ``scores``: per kind in the card its
     ``score`` name, ``value``, and ``share_below``, the share of in-distribution images that score
-    lower. Scores that need a reference are left out where the bundle has none.
+    lower. Scores that need a reference are left out where the bundle has none, those that need
+    features where the run holds none.
     """
     p = run.probabilities()[0]
     reference = run.bundle().reference
     scores = {}
     for kind in run.card.scores:
         name = run.score_name(kind)
-        if reference is not None:
+        if reference is not None and (run.has_features or not parse_score(name).needs_features):
             value = float(run.score(kind)[0])
             familiar = reference.validation_scores(name)
             share = float(np.searchsorted(familiar, value) / len(familiar))

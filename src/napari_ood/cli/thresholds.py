@@ -31,6 +31,8 @@ def asked_thresholds(
         if role in seen:
             raise OodError(f"--threshold names {role!r} twice: give each role one")
         if role not in scored.roles:
+            if role in scored.card.scores:
+                scored.run.require_features()  # says why, where that is why
             raise OodError(
                 f"--threshold {role}: this run has no such score; it has {', '.join(scored.roles)}"
             )

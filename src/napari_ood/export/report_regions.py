@@ -209,8 +209,8 @@ class _Looks:
             found = cause_beside(tiles, beside, self._scored.card)
         else:
             run = self._scored.run
-            of_run = (run.logits[rows], run.features_of(rows))
-            found = cause_at(self._bundle, tiles, *of_run, beside=beside)
+            features = run.features_of(rows) if run.has_features else None
+            found = cause_at(self._bundle, tiles, run.logits[rows], features, beside=beside)
         return tuple(name for name in (found.name, *found.also) if name not in (NOTHING, UNKNOWN))
 
     def _tiles(self, slide: Slide, region: Region) -> tuple[NDArray[np.int64], RGB]:

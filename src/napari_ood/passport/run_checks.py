@@ -42,6 +42,7 @@ def check_foreign(run: Run, bundle: Bundle | None) -> tuple[Check, ...]:
     """Share of tiles that are foreign, per kind where the bundle tells them apart."""
     if not run.n_tiles:
         return ()
+    bundle = bundle and bundle.in_precision(run.arithmetic.precision)
     roles = [(key, title) for key, title in _ROLES if _SCORES[key] in run.card.scores]
     roles = roles or [("ood", "Foreign tiles")]
     return tuple(_foreign(run, bundle, key, title) for key, title in roles)

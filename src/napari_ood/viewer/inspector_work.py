@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
+Stored = tuple[Floats, Floats | None]
+"""A tile's logits [M, C] and features [D], which a run for prediction only does not hold."""
 
 NO_SLIDE = (
     "The slide of this run is not open, so its pixels cannot be seen: say in the dock OOD where "
@@ -50,6 +52,10 @@ RUNNING = "The run is going on: what its heads and features say is known when it
 NOT_STORED = "The run is not where it was stored any more: open it from where it is now."
 NO_BUNDLE = (
     "The bundle that made this run is not at hand: put it where it was, then open the run again."
+)
+NO_FEATURES = (
+    "This run was made for its prediction only and holds no features, so tiles cannot be compared "
+    "with the bundle's: run the slide again with features, into another output."
 )
 N_SCALE_TILES = 16
 """Tiles of the slide that the end of the colour scale is taken from."""
@@ -107,7 +113,7 @@ def _pixels(subject: Subject, cell: Cell) -> NDArray[np.uint8]:
     return np.asarray(read_tiles(subject.slide, subject.maps.grid, [cell])[0])
 
 
-def _stored(subject: Subject, cell: Cell) -> tuple[Floats, Floats]:
+def _stored(subject: Subject, cell: Cell) -> Stored:
     if subject.running:
         raise _NoAnswer(RUNNING)
     if subject.scored is None:
@@ -115,22 +121,24 @@ def _stored(subject: Subject, cell: Cell) -> tuple[Floats, Floats]:
     return subject.scored.run.tile(*cell)
 
 
-def _heads(subject: Subject, stored: Answer[tuple[Floats, Floats]], why: Why) -> object:
+def _heads(subject: Subject, stored: Answer[Stored], why: Why) -> object:
     if stored.value is None or subject.scored is None:
         raise _NoAnswer(stored.words)
     return why.heads(stored.value[0], subject.scored.temperature)
 
 
-def _prototypes(subject: Subject, stored: Answer[tuple[Floats, Floats]], why: Why) -> object:
+def _prototypes(subject: Subject, stored: Answer[Stored], why: Why) -> object:
     if stored.value is None:
         raise _NoAnswer(stored.words)
+    if stored.value[1] is None:
+        raise _NoAnswer(NO_FEATURES)
     return why.prototypes(require_bundle(subject.maps), stored.value[1])
 
 
 def _cause(
     subject: Subject,
     tile: Answer[NDArray[np.uint8]],
-    stored: Answer[tuple[Floats, Floats]],
+    stored: Answer[Stored],
     why: Why,
 ) -> object:
     if tile.value is None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.naming import run_name
-from napari_ood.scores import mean_probability
+from napari_ood.scores import mean_probability, parse_score
 from napari_ood.viewer.combined import combine, fade_table
 from napari_ood.viewer.scales import Scale, card_scale
 
@@ -118,6 +118,7 @@ class Maps:
     slide_record : what the run recorded of its slide (path, name, mpp, fingerprint)
     rescored : whether scores were changed since tiles were last flagged
     stored : the run on disk that they show, where a thread has opened it already
+    features : whether the run stores features; without them there are scores of the logits only
     scales : colour scale per overlay; no entry where the bundle cannot give that score
     """
 
@@ -129,7 +130,9 @@ class Maps:
         bundle: Bundle | None,
         path: Path | None = None,
         slide_record: Mapping[str, Any] | None = None,
+        features: bool = True,
     ) -> None:
+        self.features = features
         self.grid, self.mpp, self.path, self.bundle = grid, mpp, path, bundle
         self.slide_record = dict(slide_record or {})
         self.shape = (grid.rows, grid.cols)
@@ -139,7 +142,9 @@ class Maps:
         self.image_probabilities: Floats | None = None
         self._temperature = card.temperature
         self._reference = bundle.reference if bundle is not None else None
-        self.scales: Mapping[Overlay, Scale] = MappingProxyType(_scales(card, self._reference))
+        self.scales: Mapping[Overlay, Scale] = MappingProxyType(
+            _scales(card, self._reference, features)
+        )
         self.prediction = np.full(self.shape, NO_TILE, np.uint16)
         self.probability = np.full(self.shape, np.nan, np.float32)
         self.scores: Mapping[Overlay, Floats] = {
@@ -161,13 +166,14 @@ class Maps:
         record = run.provenance["slide"]
         mpp = (record["mpp"][0], record["mpp"][1]) if record["mpp"] else None
         card = bundle.card if bundle is not None else run.card
-        maps = cls(run.grid, mpp, card, bundle, run.path, record)
+        bundle = bundle and bundle.in_precision(run.arithmetic.precision)
+        maps = cls(run.grid, mpp, card, bundle, run.path, record, run.has_features)
         maps.fill_from(run)
         return maps
 
     def fill_from(self, run: Run) -> None:
         """Write every finished tile of a stored run."""
-        self.put(run.index, run.logits, run.features)
+        self.put(run.index, run.logits, run.features if self.features else None)
 
     @property
     def name(self) -> str:
@@ -187,14 +193,14 @@ class Maps:
             return self.prediction
         return self.combined if overlay is Overlay.COMBINED else self.scores[overlay]
 
-    def put(self, index: NDArray[np.integer], logits: Floats, features: Floats) -> None:
+    def put(self, index: NDArray[np.integer], logits: Floats, features: Floats | None) -> None:
         """Score tiles and write them; safe to call from a worker thread.
 
         Parameters
         ----------
         index : [n, 2] row and column
         logits : [n, M, C]
-        features : [n, D]
+        features : [n, D]; None where the run stores none
         """
         if not len(index):
             return
@@ -209,7 +215,7 @@ class Maps:
             self.image_probabilities = p[0]
         self._dirty = True
 
-    def _score(self, name: str, logits: Floats, features: Floats) -> Floats:
+    def _score(self, name: str, logits: Floats, features: Floats | None) -> Floats:
         if self._reference is not None:
             return np.asarray(self._reference.score(name, logits, features), np.float32)
         from napari_ood.scores import HEAD_SCORES
@@ -321,10 +327,12 @@ class Maps:
         return scale.share_below(values[overlay]) if scale else None
 
 
-def _scales(card: Card, reference: Reference | None) -> dict[Overlay, Scale]:
+def _scales(card: Card, reference: Reference | None, features: bool) -> dict[Overlay, Scale]:
     scales: dict[Overlay, Scale] = {}
     for overlay in SCORED:
         name = card.scores.get(overlay.value)
-        if name and (scale := card_scale(name, card, reference)):
+        if not name or (not features and parse_score(name).needs_features):
+            continue
+        if scale := card_scale(name, card, reference):
             scales[overlay] = scale
     return scales

@@ -60,7 +60,7 @@ class Why:
         """Why a tile [t, t, 3] may be foreign; logits [M, C], features [D] where they are known."""
         from napari_ood.explain.causes import cause_at
 
-        if logits is None or features is None:
+        if logits is None or features is None:  # a run for prediction only has no features
             return cause_at(bundle, tile)
         return cause_at(bundle, tile, logits[None], features[None])
 
