@@ -17,7 +17,7 @@ from napari_ood.cli.arguments import (
     positive_int,
     region,
 )
-from napari_ood.cli.parser_cohort import add_cohort
+from napari_ood.cli.parser_cohort import add_board, add_cohort
 from napari_ood.cli.parser_import import add_import, add_outlines
 from napari_ood.cli.parser_models import (
     add_compare,
@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_run(commands)
     add_cohort(commands)
+    add_board(commands)
     _add_open(commands)
     _add_export(commands)
     add_import(commands)

@@ -60,6 +60,7 @@ class Track:
         self.record = {
             "slide": self.job.slide,
             "run": self.job.out,
+            **({"listed": dict(self.job.listed)} if self.job.listed else {}),
             "outcome": outcome,
             "fingerprint": begun.fingerprint if begun else None,
             "n_tiles": n_tiles,

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_ood.inference.outputs import output_paths
+from napari_ood.cohort.listing import list_slides
+from napari_ood.cohort.manifest import read_manifest
+from napari_ood.cohort.names import run_names
+from napari_ood.errors import RunError
+from napari_ood.naming import RUN_SUFFIX, run_name
 
 TASK_TILES = {"cpu": 512, "mps": 2048, "cuda": 16384}
 """Tiles of one task, about, by device: seconds of work, so that dask's 1.5 ms per task vanish."""
@@ -22,11 +26,13 @@ class Job:
     ----------
     slide, out : of the slide and of its run
     size : bytes of the slide's file or folder; 0 where it cannot be seen from here
+    listed : what a list of slides says of it: scanner, date, group
     """
 
     slide: str
     out: str
     size: int
+    listed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,22 +57,47 @@ class Settings:
     task_tiles: int | None = None
 
 
-def plan_jobs(slides: Sequence[str | Path], out: str | Path) -> list[Job]:
+def plan_jobs(slides: Sequence[str | Path], out: str | Path, images: bool = False) -> list[Job]:
     """Jobs of a cohort, those of the largest files first.
 
     A slide that is late keeps one worker busy while others idle, and large ones are late. A file's
     size says how much tissue there is before anything is opened, for glass takes next to no bytes.
-    A slide that is named twice is run once.
+    A slide that is named twice is run once. Slides that share a name are told apart by their
+    folders; those of the manifest that is there keep their runs.
+
+    Parameters
+    ----------
+    slides : files, folders, lists
+    out : folder of the cohort
+    images : whether PNG and JPEG files in folders are slides
 
     Raises
     ------
-    RunError
-        When two slides would be written to the same run.
+    OodError
+        For a list that cannot be read, or a folder without slides.
     """
-    unique = list(dict.fromkeys(Path(slide).absolute() for slide in slides))
-    outputs = output_paths(unique, Path(out).absolute())
-    jobs = [Job(str(slide), str(run), size_on_disk(slide)) for slide, run in outputs.items()]
+    folder = Path(out).absolute()
+    listed = list_slides(slides, images)
+    names = run_names([slide.path for slide in listed], _names_before(folder))
+    jobs = [
+        Job(
+            str(slide.path),
+            str(folder / f"{names[slide.path]}{RUN_SUFFIX}"),
+            size_on_disk(slide.path),
+            slide.facts,
+        )
+        for slide in listed
+    ]
     return sorted(jobs, key=lambda job: -job.size)
+
+
+def _names_before(folder: Path) -> dict[Path, str]:
+    """What the runs of the cohort's slides were called in its earlier calls."""
+    try:
+        records = read_manifest(folder)["slides"]
+        return {Path(record["slide"]): run_name(record["run"]) for record in records}
+    except (RunError, KeyError, TypeError):
+        return {}  # nothing there yet
 
 
 def size_on_disk(path: Path) -> int:

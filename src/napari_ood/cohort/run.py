@@ -37,6 +37,8 @@ WORKERS_S = 2.0
 MANIFEST_S = 10.0
 """How often to write the manifest meanwhile."""
 
+NO_DASHBOARD = "no dashboard: it needs bokeh here and where the scheduler runs (pip install bokeh)"
+
 
 def run_cohort(
     slides: Sequence[str | Path],
@@ -64,9 +66,10 @@ def run_cohort(
 
     Parameters
     ----------
-    slides : paths
+    slides : paths of slides, of folders that hold slides, and of lists of slides (CSV or text)
     bundle : Bundle
-    out : folder that gets ``<slide name>.ood.zarr`` of each slide, and ``cohort.json``
+    out : folder that gets ``<slide name>.ood.zarr`` of each slide, and ``cohort.json``. Slides that
+        share a name get those of their folders in front.
     workers : processes on this machine; by default one per core, or one on a GPU
     scheduler : address of a dask scheduler whose workers do it instead
     retries : how often a task that failed, or whose worker died, is tried again
@@ -76,7 +79,8 @@ def run_cohort(
     mpp : µm per level-0 pixel, over the files' own
     task_tiles : tiles of one task, about; by device by default
     on_progress : called in this thread, several times a second while something happens
-    on_notice : called with one line: the dashboard's address, a slide that failed, no workers
+    on_notice : called with one line: the dashboard's address, or what it lacks; a slide that failed;
+        no workers
     cancel : polled; once true (or set), running tasks stop within a batch
 
     Returns
@@ -87,16 +91,15 @@ def run_cohort(
     Raises
     ------
     RunError, DeviceError
-        If two slides would be written to one run, the scheduler is not there or went away, the
-        manifest cannot be written.
+        If the scheduler is not there or went away, or the manifest cannot be written.
     OodError
-        If dask.distributed is not installed.
+        If dask.distributed is not installed, a list cannot be read, a folder holds no slides.
     """
     require_distributed()
     if workers is not None and scheduler is not None:
         raise RunError("workers are those of the scheduler or of this machine: name one of the two")
     checked_batch_size("cpu", batch_size)
-    jobs = plan_jobs(slides, out)
+    jobs = plan_jobs(slides, out, images=bundle.card.whole_image)
     if scheduler is None:
         from napari_ood.models import resolve_device
 
@@ -117,8 +120,7 @@ def run_cohort(
         from napari_ood.cohort.tasks import CohortPlugin
 
         address = dashboard(client)
-        if address:
-            notice(f"dashboard at {address}")
+        notice(f"dashboard at {address}" if address else NO_DASHBOARD)
         name = f"napari-ood-{uuid4().hex}"
         client.register_plugin(CohortPlugin(settings, name), name=name)
         dispatcher = Dispatcher(client, name, jobs, retries, resources_for(device), notice)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.inference.plan import check_slide
+from napari_ood.slides.acquisition import acquisition_of
 from napari_ood.slides.bounds import scanned_bounds
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[s
             "mpp": list(slide.mpp) if slide.mpp else None,
             "bounds": list(bounds) if bounds else None,
             "vendor": slide.vendor,
+            "objective": slide.objective,
+            "acquisition": acquisition_of(slide).as_dict(),
             "fingerprint": identity["slide"],
         },
         "bundle": {

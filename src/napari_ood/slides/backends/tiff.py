@@ -28,6 +28,7 @@ from napari_ood.slides.backends.tiff_layout import Layout, Page, tiff_layout
 from napari_ood.slides.backends.tiff_meta import (
     aperio_mpp,
     ome_mpp,
+    origin_tags,
     parse_aperio,
     resolution_mpp,
     to_float,
@@ -123,6 +124,7 @@ def _describe(path: Path, layout: Layout, turn: Turn, notes: tuple[str, ...]) ->
     metadata |= {
         "tiff.compression": getattr(base.compression, "name", str(base.compression)),
         "tiff.photometric": getattr(base.photometric, "name", str(base.photometric)),
+        **origin_tags(base),
     }
     if mpp is not None and transposed:
         mpp = (mpp[1], mpp[0])

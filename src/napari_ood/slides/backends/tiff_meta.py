@@ -97,7 +97,7 @@ def _imagej_unit(description: str) -> float | None:
 
 
 def ome_images(xml: str) -> list[dict[str, str]]:
-    """Return name and Pixels attributes of each Image of an OME-XML text; [] when malformed."""
+    """Name, date and Pixels attributes of each Image of an OME-XML text; [] when malformed."""
     try:
         root = ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError):
@@ -106,9 +106,10 @@ def ome_images(xml: str) -> list[dict[str, str]]:
     for image in root.iter():
         if image.tag.rpartition("}")[2] != "Image":
             continue
-        pixels = next((e for e in image if e.tag.rpartition("}")[2] == "Pixels"), None)
-        attributes = {} if pixels is None else dict(pixels.attrib)
-        images.append({**attributes, "Name": image.get("Name", "")})
+        parts = {element.tag.rpartition("}")[2]: element for element in reversed(image)}
+        attributes = dict(parts["Pixels"].attrib) if "Pixels" in parts else {}
+        date = (parts["AcquisitionDate"].text or "").strip() if "AcquisitionDate" in parts else ""
+        images.append({**attributes, "Name": image.get("Name", ""), "AcquisitionDate": date})
     return images
 
 
@@ -123,3 +124,12 @@ def ome_mpp(image: dict[str, str]) -> MPP | None:
             return None
         sizes.append(um)
     return physical((sizes[0], sizes[1]))
+
+
+def origin_tags(page: tifffile.TiffPage) -> dict[str, str]:
+    """Return who wrote a page when, of the tags that it has: Make, Model, DateTime."""
+    found = {f"tiff.{name}": page.tags.valueof(code) for name, code in _ORIGIN.items()}
+    return {key: value.strip() for key, value in found.items() if isinstance(value, str)}
+
+
+_ORIGIN = {"Make": 271, "Model": 272, "DateTime": 306}

@@ -1,0 +1,73 @@
+"""``napari-ood board``: a cohort slide by slide, as one HTML file or as JSON."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_ood.cli.interrupt import interrupt_sets_event
+from napari_ood.cli.progress import StatusLine
+from napari_ood.cli.report import CANCELLED, check_folder, complain, print_json
+
+if TYPE_CHECKING:
+    from napari_ood.board import Board, Drift
+
+
+def board(args: Namespace) -> int:
+    """Write the board. Returns 0, or 130 when cancelled."""
+    from napari_ood.board import Baseline, drift_of, read_board
+    from napari_ood.export.board_html import write_board
+
+    out: Path = args.out or args.folder / "board.html"
+    check_folder(out)
+    with interrupt_sets_event() as cancelled, StatusLine() as line:
+        found = read_board(
+            args.folder,
+            on_progress=lambda done, total: line.show(f"{done:,} of {total:,} runs read"),
+            cancel=cancelled.is_set,
+        )
+        if cancelled.is_set():
+            complain("cancelled: what was read is kept; run the same command to go on")
+            return CANCELLED
+        drift = drift_of(found.rows, baseline=Baseline(*args.baseline) if args.baseline else None)
+        if not args.json:
+            write_board(
+                found,
+                drift,
+                out,
+                thumbnails=args.pictures,
+                on_progress=lambda done, total: line.show(f"{done:,} of {total:,} pictures"),
+                cancel=cancelled.is_set,
+            )
+    if args.json:
+        print_json({**found.as_dict(), "drift": drift_facts(drift)}, indent=1)
+    else:
+        print(sentence(found, drift, out), flush=True)
+    return 0
+
+
+def drift_facts(drift: Drift) -> dict[str, Any]:
+    """The drift as JSON."""
+    tracks = [
+        {
+            "scanner": track.scanner,
+            "slides": len(track.rows),
+            "drifting": track.drifting,
+            "since": track.since,
+            "words": track.words(),
+        }
+        for track in drift.tracks
+    ]
+    return {"measure": drift.measure, "words": drift.words, "undated": drift.n_undated,
+            "scanners": tracks}  # fmt: skip
+
+
+def sentence(board: Board, drift: Drift, out: Path) -> str:
+    """What was written, and what stands out."""
+    known = [row for row in board.rows if row.ood is not None]
+    worst = max(known, key=lambda row: row.ood or 0.0, default=None)
+    parts = [f"{out}: {len(board.rows):,} slides, {len(known):,} with an OOD share"]
+    if worst is not None and worst.ood is not None:
+        parts.append(f"highest {100 * worst.ood:.1f} % in {worst.name}")
+    return f"{'; '.join(parts)}. {drift.words}"
