@@ -59,6 +59,23 @@ def add_json(parser: argparse.ArgumentParser, summary: str) -> None:
     parser.add_argument("--json", action="store_true", help=summary)
 
 
+def add_features(parser: argparse.ArgumentParser) -> None:
+    """Add ``--features`` and ``--no-features``."""
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--features",
+        choices=("float32", "float16"),
+        help="how features are stored, default float32; float16 halves the run",
+    )
+    how.add_argument(
+        "--no-features",
+        dest="features",
+        action="store_const",
+        const="none",
+        help="store none: prediction and uncertainty only, no OOD score",
+    )
+
+
 def add_threshold(parser: argparse.ArgumentParser) -> None:
     """Add ``--threshold``."""
     parser.add_argument(

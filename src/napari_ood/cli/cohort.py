@@ -33,6 +33,8 @@ def cohort(args: Namespace) -> int:
             tissue=args.tissue,
             stride=args.stride,
             mpp=args.mpp,
+            precision=args.precision,
+            features=args.features,
             on_progress=lambda progress: line.show(describe(progress)),
             on_notice=line.keep,
             cancel=cancelled,

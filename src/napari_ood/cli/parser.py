@@ -10,6 +10,7 @@ from napari_ood.cli.arguments import (
     EXPORT_FORMATS,
     Parser,
     add_command,
+    add_features,
     add_json,
     add_mpp,
     add_threshold,
@@ -57,9 +58,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_info(commands: argparse._SubParsersAction[Parser]) -> None:
     info = add_command(
-        commands, "info", "slides:info", "size, levels, mpp, vendor, tissue, warnings"
+        commands,
+        "info",
+        "slides:info",
+        "a slide's size, levels, mpp, vendor, tissue, warnings; a run's tiles, precision, size",
     )
-    info.add_argument("slide", metavar="SLIDE", type=Path)
+    info.add_argument(
+        "slide", metavar="SLIDE", type=Path, help="or a run, a folder that ends in .ood.zarr"
+    )
     add_mpp(info)
     add_json(info, "one JSON object instead of a table; pairs are in (y, x) order")
 
@@ -101,6 +107,14 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument(
         "--no-tissue", dest="tissue", action="store_false", help="run on glass too, not only tissue"
     )
+    run.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="auto measures once what is fastest here, and takes bf16 only with bundles whose "
+        "decisions it leaves as they are; a run that goes on keeps its own (default: auto)",
+    )
+    add_features(run)
     add_mpp(run)
     add_json(run, "one JSON line per slide on stdout; progress stays on stderr")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from napari_ood.cli.arguments import (
     Parser,
     add_command,
+    add_features,
     add_json,
     add_mpp,
     positive_int,
@@ -73,6 +74,13 @@ def add_cohort(commands: argparse._SubParsersAction[Parser]) -> None:
         help="tile spacing at the bundle's mpp; default: the tile size, so without overlap",
     )
     add("--no-tissue", dest="tissue", action="store_false", help="run on glass too")
+    add(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="the same for all slides, whatever the workers are (default: %(default)s)",
+    )
+    add_features(cohort)
     add_mpp(cohort)
     add("--json", metavar="FILE", type=Path, help="the manifest, also here; - for stdout")
 

@@ -75,6 +75,8 @@ def _run_one(
                 tissue=args.tissue,
                 stride=args.stride,
                 roi=_outlines(slide, args),
+                precision=args.precision,
+                features=args.features,
             )
     if not run.tissue.any():
         complain(f"{path}: no tissue found, so nothing was run; --no-tissue runs on all of it")
@@ -133,6 +135,9 @@ def describe(path: Path, out: Path, run: Run, n_before: int = 0) -> dict[str, An
         "tiles_per_s": round(latest.get("tiles_per_s", 0.0), 2),
         "seconds": round(latest.get("seconds", 0.0), 3),
         "device": sessions[-1]["device"] if sessions else None,
+        **run.arithmetic.to_dict(),
+        "features": run.features_as,
+        "bytes_per_tile": {name: round(n) for name, n in run.bytes_per_tile().items()},
         "stage_seconds": {stage: round(stages.get(stage, 0.0), 3) for stage in STAGES},
     }
 
@@ -147,8 +152,16 @@ def _sentence(facts: dict[str, Any]) -> str:
     stages = ", ".join(f"{name} {s:.1f} s" for name, s in facts["stage_seconds"].items())
     return (
         f"{tiles}, {facts['n_new']:,} of them now in {facts['seconds']:.1f} s on "
-        f"{facts['device']} ({facts['tiles_per_s']:.1f} tiles/s; {stages})"
+        f"{facts['device']} in {facts['precision']} ({facts['tiles_per_s']:.1f} tiles/s; {stages}); "
+        f"{size_text(facts)}"
     )
+
+
+def size_text(facts: dict[str, Any]) -> str:
+    """What a run takes on disk, e.g. ``2,310 bytes per tile, features as float32``."""
+    features = facts["features"]
+    stored = "without features" if features == "none" else f"features as {features}"
+    return f"{sum(facts['bytes_per_tile'].values()):,} bytes per tile, {stored}"
 
 
 def _report_failure(path: Path, error: Exception, args: Namespace) -> int:

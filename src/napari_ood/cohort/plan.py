@@ -43,7 +43,8 @@ class Settings:
     ----------
     bundle : folder of the bundle
     hashes : the bundle's, which each worker checks its copy against
-    device, batch_size, tissue, stride, mpp : as ``run_slide`` and ``open_slide`` take them
+    device, batch_size, tissue, stride, mpp, precision, features : as ``run_slide`` and
+        ``open_slide`` take them
     task_tiles : tiles of one task, about; None: ``TASK_TILES`` of the worker's device
     """
 
@@ -54,6 +55,8 @@ class Settings:
     tissue: bool = True
     stride: int | None = None
     mpp: float | None = None
+    precision: str = "fp32"
+    features: str | None = None
     task_tiles: int | None = None
 
 

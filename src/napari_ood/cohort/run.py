@@ -21,8 +21,10 @@ from napari_ood.cohort.client import (
 from napari_ood.cohort.plan import Settings, plan_jobs
 from napari_ood.cohort.progress import Listener
 from napari_ood.errors import RunError
+from napari_ood.inference.asked import Asked
 from napari_ood.inference.engine import checked_batch_size
 from napari_ood.inference.provenance import package_versions
+from napari_ood.models.precision import AUTO, FP32
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -53,6 +55,8 @@ def run_cohort(
     tissue: bool = True,
     stride: int | None = None,
     mpp: float | None = None,
+    precision: str = FP32,
+    features: str | None = None,
     task_tiles: int | None = None,
     on_progress: Listener | None = None,
     on_notice: Callable[[str], None] | None = None,
@@ -77,6 +81,9 @@ def run_cohort(
         were started with ``--resources GPU=1``.
     batch_size, tissue, stride : as ``run_slide`` takes them
     mpp : µm per level-0 pixel, over the files' own
+    precision : ``fp32`` or ``bf16``, the same for all slides: workers that choose for themselves
+        would not all choose alike
+    features : as ``run_slide`` takes it
     task_tiles : tiles of one task, about; by device by default
     on_progress : called in this thread, several times a second while something happens
     on_notice : called with one line: the dashboard's address, or what it lacks; a slide that failed;
@@ -98,7 +105,9 @@ def run_cohort(
     require_distributed()
     if workers is not None and scheduler is not None:
         raise RunError("workers are those of the scheduler or of this machine: name one of the two")
-    checked_batch_size("cpu", batch_size)
+    if precision == AUTO:
+        raise RunError("a cohort has one precision for all its slides: choose fp32 or bf16")
+    Asked(precision, features, batch_size=checked_batch_size("cpu", batch_size))
     jobs = plan_jobs(slides, out, images=bundle.card.whole_image)
     if scheduler is None:
         from napari_ood.models import resolve_device
@@ -112,6 +121,8 @@ def run_cohort(
         tissue=tissue,
         stride=stride,
         mpp=mpp,
+        precision=precision,
+        features=features,
         task_tiles=task_tiles,
     )
     notice = on_notice or (lambda text: None)
@@ -157,6 +168,8 @@ def _facts(bundle: Bundle, settings: Settings, retries: int) -> dict[str, Any]:
             "tissue": settings.tissue,
             "stride": settings.stride,
             "mpp": settings.mpp,
+            "precision": settings.precision,
+            "features": settings.features,
             "retries": retries,
         },
         "versions": package_versions(),

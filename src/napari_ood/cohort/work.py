@@ -17,12 +17,20 @@ from numpy.typing import NDArray
 from napari_ood.cohort.plan import TASK_TILES, WHOLE_SLIDE_TASKS, Job, Settings
 from napari_ood.errors import BundleError
 from napari_ood.inference import check_slide, open_run
-from napari_ood.inference.engine import open_network, open_output, resume_output, shards_left
+from napari_ood.inference.asked import Asked
+from napari_ood.inference.engine import (
+    checked_batch_size,
+    open_network,
+    open_output,
+    resume_output,
+    shards_left,
+)
 from napari_ood.inference.network import Network
 from napari_ood.inference.pipeline import Session
 from napari_ood.inference.plan import Plan
 from napari_ood.inference.provenance import package_versions, session_record
 from napari_ood.inference.store import RunWriter, Shard, shards
+from napari_ood.models.precision import Arithmetic
 from napari_ood.slides import open_slide
 
 if TYPE_CHECKING:
@@ -77,6 +85,7 @@ class Workplace:
 
     def __post_init__(self) -> None:
         self._slides: OrderedDict[str, Slide] = OrderedDict()
+        self._open: tuple[Arithmetic, Network] | None = None
         self._busy = threading.Lock()
 
     def begin(self, job: Job) -> Begun:
@@ -90,8 +99,10 @@ class Workplace:
             slide = self._slide(job)
             scale = check_slide(slide, self.bundle.card)
             settings, out = self.settings, Path(job.out)
+            size = checked_batch_size(self.device, settings.batch_size)
+            asked = Asked(settings.precision, settings.features, self.device, size)
             plan, writer = open_output(
-                out, slide, self.bundle, None, settings.stride, settings.tissue
+                out, slide, self.bundle, None, settings.stride, settings.tissue, asked=asked
             )
             done = open_run(out).done
             facts = (slide.fingerprint(), int(done.sum()), int(plan.tissue.sum()))
@@ -160,9 +171,13 @@ class Workplace:
 
         return resolve_device(self.settings.device)
 
-    @cached_property
-    def _network(self) -> Network:
-        return open_network(self.bundle, self.device, self.settings.batch_size)
+    def _network(self, arithmetic: Arithmetic) -> Network:
+        """The network, in the arithmetic of a run: of a cohort's runs it is nearly always one."""
+        if self._open is None or self._open[0] != arithmetic:
+            batch_size = self.settings.batch_size
+            network = open_network(self.bundle, self.device, batch_size, arithmetic)
+            self._open = arithmetic, network
+        return self._open[1]
 
     def _slide(self, job: Job) -> Slide:
         if job.slide not in self._slides:
@@ -188,10 +203,9 @@ class Workplace:
 
     def _compute(self, slide: Slide, plan: Plan, writer: RunWriter, todo: list[Shard]) -> Work:
         started = time.time()
-        arguments = {"device": self.device, "batch_size": self._network.batch_size}
-        session = Session(
-            slide, plan, writer, self._network, todo, 0, None, None, cores=self._cores()
-        )
+        network = self._network(writer.arithmetic)
+        arguments = {"device": self.device, "batch_size": network.batch_size}
+        session = Session(slide, plan, writer, network, todo, 0, None, None, cores=self._cores())
         if todo:
             session.run(self.stopped.is_set)
         report = session.report()
