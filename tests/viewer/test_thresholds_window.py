@@ -220,11 +220,11 @@ def test_the_empty_dock_says_what_is_needed(make_napari_viewer: MakeViewer, qtbo
 def test_a_score_is_chosen_in_the_list(window: tuple[Any, Any], qtbot: Any) -> None:
     _, dock = window
     session, card = dock.bridge.session, dock.cards[Overlay.UNCERTAINTY]
-    names = [card.combo.itemText(i) for i in range(card.combo.count())]
+    names = [card.combo.itemData(i) for i in range(card.combo.count())]
     assert {"entropy", "msp", "disagreement", "energy"} < set(names)
-    card.combo.setCurrentText("msp")
-    card.combo.textActivated.emit("msp")
+    card.combo.activated.emit(names.index("msp"))
     qtbot.waitUntil(lambda: session.state.scales[Overlay.UNCERTAINTY].score == "msp", timeout=9000)
-    assert card.combo.currentText() == "msp"
-    assert card.combo.toolTip().startswith("msp\n"), "also where it is cut off"
+    words = "How improbable the predicted class is (msp)"
+    assert card.combo.currentText() == words
+    assert card.combo.toolTip().startswith(f"{words}\n"), "also where it is cut off"
     assert "95 %" in card.words.text()

@@ -160,7 +160,10 @@ def test_the_dock_offers_the_kinds_only_where_there_are_some(
     assert bridge.session.state.overlay is Overlay.TISSUE
     assert section.overlay.button(Overlay.OOD).isChecked()
     assert "pathologist" in section.question.text()
-    assert section.bar.toolTip() == "Score: invariant@penultimate"
+    assert section.bar.toolTip() == (
+        "Score: distance to training tiles, blind to stain and focus (the last layer; "
+        "invariant@penultimate)"
+    )
     section.overlay.button(Overlay.UNCERTAINTY).click()
     assert not section.kind.isVisible()
     section.overlay.button(Overlay.OOD).click()

@@ -20,6 +20,7 @@ from napari_ood.scores import (
     row_chunks,
 )
 from napari_ood.scores.distance import l2_normalised
+from napari_ood.scores.names import BLIND, layers_in_words
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle, Reference
@@ -222,20 +223,21 @@ def nearest_tiles(
 def _space(bundle: Bundle, reference: Reference, score: str | None) -> tuple[Projection, str]:
     """How features are projected before distances are taken, and that in words."""
     spec = _chosen(bundle, score)
+    blocks: Sequence[str] = () if spec is None else spec.blocks
     if spec is None or (spec.method in NEIGHBOURS and reference.nuisance_features is None):
-        block = reference.blocks[-1].name
-        return partial(_unit_length, reference, (block,)), f"features {block}, of unit length"
-    where = "+".join(spec.blocks)
-    if spec.method == "knn":
-        return partial(_unit_length, reference, spec.blocks), f"features {where}, of unit length"
+        blocks, spec = (reference.blocks[-1].name,), None
+    layers = layers_in_words(blocks, bundle.card)
+    where = f"the features of {layers}" if layers else "its features"
+    if spec is None or spec.method == "knn":
+        return partial(_unit_length, reference, blocks), f"{where}, by direction"
     detector = reference.detector(str(spec))
     assert isinstance(detector, InvariantNeighbours | Mahalanobis)
 
     def project(features: NDArray[np.float32]) -> Doubles:
-        return detector.project(reference.select(features, spec.blocks).astype(np.float64))
+        return detector.project(reference.select(features, blocks).astype(np.float64))
 
-    blind = "blind to stain and focus, " if spec.method.startswith("invariant") else ""
-    return project, f"features {where}, {blind}in standard deviations (as {spec.method})"
+    blind = BLIND if spec.method.startswith("invariant") else ""
+    return project, f"{where}{blind}, in standard deviations"
 
 
 def _chosen(bundle: Bundle, score: str | None) -> ScoreSpec | None:

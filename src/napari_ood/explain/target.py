@@ -8,6 +8,7 @@ from typing import Literal
 from napari_ood.errors import ExplainError
 from napari_ood.models.card import Card
 from napari_ood.scores import ScoreSpec, parse_score
+from napari_ood.scores.names import role_in_words, score_in_words
 
 Kind = Literal["class", "head", "uncertainty", "score"]
 KINDS: tuple[Kind, ...] = ("class", "head", "uncertainty", "score")
@@ -19,8 +20,6 @@ UNITS: dict[str, str] = {
     "score": "units of the score",
 }
 """Of the number that is explained, per kind of target."""
-
-_ROLE_WORDS = {"ood": "OOD score", "appearance": "appearance score", "tissue": "tissue score"}
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ class Target:
         if self.kind == "uncertainty":
             return "uncertainty"
         if self.kind == "score":
-            name = str(self.score)
-            return _ROLE_WORDS.get(name, f"score {card.scores.get(name, name)}")
+            name = role_in_words(str(self.score))
+            return name if name != self.score else score_in_words(name, card)
         self.check(card)
         assert self.class_index is not None
         label = card.classes[self.class_index]

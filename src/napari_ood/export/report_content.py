@@ -11,10 +11,12 @@ from napari_ood.analysis.summary import Summary, summarise
 from napari_ood.export.files import Pieces, unwatched
 from napari_ood.export.report_regions import N_REGIONS, RegionCard, region_cards
 from napari_ood.passport.check import percent
+from napari_ood.scores.names import score_in_words
 
 if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
     from napari_ood.export.results import Results
+    from napari_ood.models import Card
     from napari_ood.passport import Passport, PassportOverride
     from napari_ood.scores.thresholds import Threshold
     from napari_ood.slides import Slide
@@ -49,11 +51,17 @@ class Deferral:
     role: str
     threshold: Threshold
     summary: Summary
+    card: Card
 
     @property
     def title(self) -> str:
         """The score's role for people."""
         return TITLES.get(self.role, self.role)
+
+    @property
+    def words(self) -> str:
+        """What the score measures, in plain words."""
+        return score_in_words(self.threshold.score, self.card)
 
     @property
     def risk_words(self) -> str:
@@ -116,7 +124,7 @@ def gather(
     pieces = pieces or Pieces(unwatched, n_regions)
     scored = results.scored
     deferrals = tuple(
-        Deferral(role, threshold, summarise(scored, threshold))
+        Deferral(role, threshold, summarise(scored, threshold), scored.card)
         for role, threshold in results.thresholds.items()
     )
     role = _role_of_regions(results)

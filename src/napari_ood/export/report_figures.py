@@ -15,6 +15,7 @@ from napari_ood.export.report_content import TITLES
 from napari_ood.export.report_regions import read_field
 from napari_ood.passport.check import percent
 from napari_ood.scores import score_bounds
+from napari_ood.scores.names import score_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -235,7 +236,11 @@ def draw_histogram(axes: Axes, results: Results, role: str, threshold: Threshold
             axes.stairs(share, edges, fill=True, color=color, alpha=0.35, label=label)
             axes.stairs(share, edges, color=color, lw=1.1)
     axes.axvline(threshold.value, color=LIMIT, lw=1.3, ls=(0, (4, 2)), label="threshold")
-    axes.set(title=TITLES.get(role, role), xlabel=f"{name}   (more is worse →)", yticks=[])
+    axes.set(
+        title=TITLES.get(role, role),
+        xlabel=f"{score_in_words(name, results.scored.card)}   (more is worse →)",
+        yticks=[],
+    )
     axes.set_ylim(bottom=0)
     axes.spines["left"].set_visible(False)
     axes.legend(

@@ -129,7 +129,7 @@ def _thresholds(pages: Pages, content: Content, results: Results, *_: Any) -> No
         return
     rows = [
         (
-            f"{d.title}\n{d.threshold.score} > {d.threshold.value:.4g}",
+            f"{d.title}\n{d.words}\n{d.threshold.score} > {d.threshold.value:.3g}",
             QUESTIONS.get(d.role, ""),
             d.threshold.words(),
             d.summary.words(),

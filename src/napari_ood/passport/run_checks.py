@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_ood.errors import BundleError, RunError
 from napari_ood.passport.check import Check, Light, percent
+from napari_ood.scores.names import score_in_words
 
 if TYPE_CHECKING:
     from napari_ood.inference import Run
@@ -62,7 +63,10 @@ def _foreign(run: Run, bundle: Bundle | None, key: str, title: str) -> Check:
     share = float((known > threshold).mean()) if len(known) else 0.0
     numbers: dict[str, float | str] = {"share": share, "score": score, "threshold": threshold}
     value = f"{percent(share)} of tiles"
-    usual = f"beyond 95 % of in-distribution tiles ({score}); 5 % would be usual"
+    usual = (
+        "beyond 95 % of in-distribution tiles, measured as "
+        f"{score_in_words(score, run.card)}; 5 % would be usual"
+    )
     if share >= FOREIGN_RED:
         words = (
             f"Much of this slide is foreign to the bundle: {percent(share)} of tiles lie {usual}."

@@ -13,13 +13,14 @@ from qtpy.QtCore import QEvent, QObject, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPalette, QPen
 from qtpy.QtWidgets import QFrame, QLabel, QMainWindow, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_ood.scores.names import score_in_words
 from napari_ood.viewer.combined import fade_table
 from napari_ood.viewer.layers import TITLES
 from napari_ood.viewer.link import Link
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.section_results import RAMPS, WORDS
 from napari_ood.viewer.ticker import main_window
-from napari_ood.viewer.widgets import ColorBar
+from napari_ood.viewer.widgets import ColorBar, capitalised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,15 +58,17 @@ class CanvasLegend(QFrame):
         palette.setColor(QPalette.ColorRole.Window, BACKGROUND)
         palette.setColor(QPalette.ColorRole.WindowText, TEXT)
         self.setPalette(palette)
-        self.title = QLabel()
-        self.title.setStyleSheet("padding: 0")  # napari's theme indents labels
+        self.title, self.words = QLabel(), QLabel()
+        self.words.setWordWrap(True)
+        for label in (self.title, self.words):
+            label.setStyleSheet("padding: 0")  # napari's theme indents labels
         self.bar = ColorBar()
         self.fades = ClassFades()
         self.flagged = FlaggedKey()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 7, 10, 8)
         layout.setSpacing(4)
-        for widget in (self.title, self.bar, self.fades, self.flagged):
+        for widget in (self.title, self.words, self.bar, self.fades, self.flagged):
             layout.addWidget(widget)
         canvas.installEventFilter(self)
         self._link = Link(self)
@@ -108,11 +111,10 @@ class CanvasLegend(QFrame):
         if maps is None or overlay is None or not shown:
             return
         scale = state.scales.get(overlay)
-        # Without the layers whose features it is made of, which the dock has room for.
-        score = "" if scale is None else f" · {scale.score.partition('@')[0]}"
-        title = f"{TITLES[overlay]}{score}"
-        elide = Qt.TextElideMode.ElideRight
-        self.title.setText(self.title.fontMetrics().elidedText(title, elide, WIDTH_PX - 24))
+        self.title.setText(TITLES[overlay])
+        self.words.setVisible(scale is not None)
+        if scale is not None:
+            self.words.setText(capitalised(score_in_words(scale.score, maps.card)))
         self.bar.setVisible(scale is not None)
         if scale is not None:
             self.bar.set_scale(RAMPS[overlay].table(), scale.low, scale.high, WORDS[overlay])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.colormaps import Colormap
 
+from napari_ood.scores.names import score_in_words
 from napari_ood.viewer import colors
 from napari_ood.viewer.geometry import map_placement
 from napari_ood.viewer.layers import clipped, make_layer, ramp_colormap, settle_layer
@@ -47,7 +48,7 @@ def difference_layer_data(difference: RunDifference) -> LayerData:
     mpp = difference.a.run.provenance["slide"]["mpp"]
     place = map_placement(difference.match.grid, tuple(mpp) if mpp else None)
     options: dict[str, Any] = {
-        "name": f"Difference B − A · {difference.score}",
+        "name": f"Difference B − A · {score_in_words(difference.score, difference.a.card)}",
         "opacity": OPACITY,
         "blending": "translucent_no_depth",
         "colormap": difference_colormap(),

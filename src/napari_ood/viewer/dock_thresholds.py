@@ -197,7 +197,7 @@ class ThresholdsDock(TabbedDock):
             card.setVisible(shown)
             if shown and scored is not None:
                 scale = state.scales[overlay]
-                card.show_scores(scored.names(), scale.score)
+                card.show_scores(scored.names(), scale.score, scored.card)
                 table = RAMPS[overlay].table()
                 card.show_figure(state.figures.get(overlay), scale, table, overlay is active)
         for section in (self.key, self.meaning, self._shown_in, self.temperature, self.sets):

@@ -115,6 +115,7 @@ class Maps:
     combined : (rows, cols, 4) uint8 RGBA, prediction fading to white with uncertainty
     flagged : (rows, cols) uint8, FLAGGED above the threshold last asked for, else 0
     bundle : what made the run; None when it is not at hand
+    card : of that bundle
     slide_record : what the run recorded of its slide (path, name, mpp, fingerprint)
     rescored : whether scores were changed since tiles were last flagged
     stored : the run on disk that they show, where a thread has opened it already
@@ -140,6 +141,7 @@ class Maps:
         self.colors = tuple(card.colors)
         self.whole_image = card.whole_image
         self.image_probabilities: Floats | None = None
+        self.card = card
         self._temperature = card.temperature
         self._reference = bundle.reference if bundle is not None else None
         self.scales: Mapping[Overlay, Scale] = MappingProxyType(

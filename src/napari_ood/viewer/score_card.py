@@ -9,21 +9,23 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
+from napari_ood.scores.names import score_and_formula
 from napari_ood.viewer.histogram import Histogram
-from napari_ood.viewer.widgets import text_label
+from napari_ood.viewer.widgets import capitalised, text_label
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from napari_ood.analysis.summary import Summary
+    from napari_ood.models import Card
     from napari_ood.scores.thresholds import Threshold
     from napari_ood.viewer.figure import Figure
     from napari_ood.viewer.scales import Scale
 
 NO_THRESHOLD = "No threshold: click into the histogram to set one."
 SHORTEST_NAME = 12
-"""Characters of a score's name that are always shown; the list has them in full."""
+"""Characters of a score's words that are always shown; the list has them in full."""
 TIP = "Any score that the stored run can give; the network is not run."
 
 
@@ -48,7 +50,7 @@ class ScoreCard(QWidget):
         policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         self.combo.setSizeAdjustPolicy(policy)
         self.combo.setMinimumContentsLength(SHORTEST_NAME)
-        self.combo.textActivated.connect(self.score_chosen)
+        self.combo.activated.connect(lambda i: self.score_chosen.emit(self.combo.itemData(i)))
         self.histogram = Histogram()
         self.histogram.moved.connect(self.moved)
         self.histogram.reset_asked.connect(self.reset_asked)
@@ -65,19 +67,21 @@ class ScoreCard(QWidget):
         for widget in (self.histogram, self.words, self.summary):
             layout.addWidget(widget)
 
-    def show_scores(self, names: Sequence[str], current: str) -> None:
-        """List the scores that can be chosen."""
+    def show_scores(self, names: Sequence[str], current: str, card: Card) -> None:
+        """List the scores that can be chosen, in words, with their formulas."""
+        words = [capitalised(score_and_formula(name, card)) for name in names]
         with signals_blocked(self.combo):
-            if [self.combo.itemText(i) for i in range(self.combo.count())] != list(names):
+            if [self.combo.itemText(i) for i in range(self.combo.count())] != words:
                 self.combo.clear()
-                self.combo.addItems(list(names))
-                # The list may be wider than the dock: names of fused scores are long.
-                width = max(map(self.fontMetrics().horizontalAdvance, names), default=0)
+                for text, name in zip(words, names, strict=True):
+                    self.combo.addItem(text, name)
+                # The list may be wider than the dock: what fused scores are called is long.
+                width = max(map(self.fontMetrics().horizontalAdvance, words), default=0)
                 view = self.combo.view()
                 if view is not None:
                     view.setMinimumWidth(width + 40)
-            self.combo.setCurrentText(current)
-        self.combo.setToolTip(f"{current}\n{TIP}")  # a long name does not fit
+            self.combo.setCurrentIndex(self.combo.findData(current))
+        self.combo.setToolTip(f"{self.combo.currentText()}\n{TIP}")  # it does not fit
 
     def show_figure(
         self, figure: Figure | None, scale: Scale, table: NDArray[np.float32], active: bool

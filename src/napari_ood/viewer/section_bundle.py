@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QComboBox, QFileDialog
 from superqt.utils import signals_blocked
 
 from napari_ood.models import list_bundles
-from napari_ood.viewer.widgets import ClassLegend, Disclosure, Section, text_label
+from napari_ood.scores.names import role_in_words, score_and_formula
+from napari_ood.viewer.widgets import ClassLegend, Disclosure, Section, capitalised, text_label
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle, Card
@@ -118,8 +119,10 @@ def card_html(card: Card) -> str:
         ("Training data", card.training_data),
         ("Licence", card.licence),
         ("Network", card.architecture),
-        ("Uncertainty", card.scores.get("uncertainty", "")),
-        ("OOD", card.scores.get("ood", "")),
+        *(
+            (capitalised(role_in_words(role)), capitalised(score_and_formula(role, card)))
+            for role in card.scores
+        ),
         ("Citation", card.citation),
     ]
     return "".join(f"<p><b>{escape(name)}</b><br>{escape(text)}</p>" for name, text in rows if text)

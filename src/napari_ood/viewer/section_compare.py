@@ -9,8 +9,9 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QPushButton, QSizePolicy
 from superqt.utils import signals_blocked
 
+from napari_ood.scores.names import score_and_formula
 from napari_ood.viewer.comparison import ROLES, Choice, describe_run
-from napari_ood.viewer.widgets import Section, text_label
+from napari_ood.viewer.widgets import Section, capitalised, text_label
 
 INTRO = (
     "Two runs of one slide: two models, or one model before and after a change of the pixels. "
@@ -123,8 +124,10 @@ class ChoiceSection(Section):
             if choice.compared
             else tuple(dict.fromkeys((*ROLES, choice.score)))
         )
+        card = choice.compared.difference.a.card if choice.compared else None
         with signals_blocked(self.score):
             self.score.clear()
             for name in offered:
-                self.score.addItem(SCORE_TITLES.get(name, name), name)
+                title = SCORE_TITLES.get(name) or capitalised(score_and_formula(name, card))
+                self.score.addItem(title, name)
             self.score.setCurrentIndex(self.score.findData(choice.score))

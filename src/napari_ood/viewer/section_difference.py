@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +18,14 @@ from qtpy.QtWidgets import (
     QTableWidgetItem,
 )
 
+from napari_ood.scores.names import score_and_formula, score_in_words
 from napari_ood.viewer.comparison import Compared
 from napari_ood.viewer.difference_layer import RAMP
 from napari_ood.viewer.widgets import ColorBar, Section, text_label
 
 if TYPE_CHECKING:
     from napari_ood.analysis.difference import RunDifference
+    from napari_ood.models import Card
 
 KAPPA_WORDS = ((0.8, "almost perfect"), (0.6, "substantial"), (0.4, "moderate"), (0.2, "fair"))
 """Landis & Koch, Biometrics 33, 1977."""
@@ -56,6 +58,7 @@ class DifferenceSection(Section):
         self.bar.set_scale(RAMP.table(), -d.scale.limit, d.scale.limit, ("A higher", "B higher"))
         self.bar.set_threshold(0.0)
         self.facts.setText(facts_text(d))
+        self.facts.setToolTip("\n".join(dict.fromkeys(names_in_words(d, score_and_formula))))
         self.agreement.setText(agreement_text(d))
         self.table.show_table(d)
 
@@ -114,12 +117,17 @@ def signed(value: float) -> str:
     return "?" if math.isnan(value) else f"{value:+.3g}".replace("-", "−")
 
 
+def names_in_words(d: RunDifference, say: Callable[[str, Card], str]) -> tuple[str, str]:
+    """What the score is in A and in B."""
+    first, second = d.names
+    return say(first, d.a.card), say(second, d.b.card)
+
+
 def facts_text(d: RunDifference) -> str:
     """Score, unit, how tiles were paired and how alike the scores are."""
     finite = d.delta[np.isfinite(d.delta)]
-    name = d.names[0] if d.names[0] == d.names[1] else f"{d.names[0]} in A, {d.names[1]} in B"
-    # A label breaks lines at zero-width spaces; long score names have no others.
-    name = re.sub(r"([+@,(])", "\\1\u200b", name)
+    name, other = names_in_words(d, score_in_words)
+    name = name if name == other else f"{name} in A, {other} in B"
     lines = [f"B − A of {name}, {d.scale.words}."]
     if len(finite):
         lines.append(f"Median {signed(float(np.median(finite)))}.")

@@ -98,7 +98,7 @@ class CheckRow(QWidget):
         self.icon.show_light(check.light, hollow=override is not None)
         text = text_label(row_text(check, override))
         text.setTextFormat(Qt.TextFormat.RichText)
-        text.setToolTip(html.escape(check.words))
+        text.setToolTip(html.escape(tooltip(check)))
         column = QVBoxLayout()
         column.setSpacing(4)
         column.addWidget(text)
@@ -199,6 +199,12 @@ class SummaryRow(QWidget):
         """Show light and words."""
         self.icon.show_light(light)
         self.text.setText(f"{words}.")
+
+
+def tooltip(check: Check) -> str:
+    """The words of a check, and the exact name of the score that it was decided by."""
+    score = check.numbers.get("score")
+    return f"{check.words}\nScore: {score}" if score else check.words
 
 
 def row_text(check: Check, override: PassportOverride | None) -> str:

@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider
 from superqt.utils import signals_blocked
 
+from napari_ood.scores.names import score_and_formula
 from napari_ood.viewer import colors
 from napari_ood.viewer.maps import KINDS, Maps, Overlay, Readout
 from napari_ood.viewer.widgets import ClassLegend, ColorBar, Section, Segmented, text_label
@@ -126,7 +127,8 @@ class ResultsSection(Section):
         self.bar.setVisible(scale is not None)
         if scale is not None and overlay is not None:
             self.bar.set_scale(RAMPS[overlay].table(), scale.low, scale.high, WORDS[overlay])
-            self.bar.setToolTip(f"Score: {scale.score}")
+            assert state.maps is not None
+            self.bar.setToolTip(f"Score: {score_and_formula(scale.score, state.maps.card)}")
 
     def _show_mark(self, state: State) -> None:
         """The mark on the bar: the threshold, wherever the user moves it."""

@@ -49,6 +49,11 @@ def breakable(name: str) -> str:
     return re.sub(r"([_\-./\\])(?=\S)", "\\1\u200b", name)
 
 
+def capitalised(text: str) -> str:
+    """The same with a large first letter; the others stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def swatch(color: str, size: int = SWATCH_PX) -> QPixmap:
     """A square of one colour."""
     pixmap = QPixmap(size, size)
