@@ -152,8 +152,8 @@ def _sentence(facts: dict[str, Any]) -> str:
     stages = ", ".join(f"{name} {s:.1f} s" for name, s in facts["stage_seconds"].items())
     return (
         f"{tiles}, {facts['n_new']:,} of them now in {facts['seconds']:.1f} s on "
-        f"{facts['device']} in {facts['precision']} ({facts['tiles_per_s']:.1f} tiles/s; {stages}); "
-        f"{size_text(facts)}"
+        f"{facts['device']} in {facts['precision']} ({facts['tiles_per_s']:.1f} tiles/s; "
+        f"{stages}); {size_text(facts)}"
     )
 
 

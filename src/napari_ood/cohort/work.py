@@ -100,9 +100,9 @@ class Workplace:
             scale = check_slide(slide, self.bundle.card)
             settings, out = self.settings, Path(job.out)
             size = checked_batch_size(self.device, settings.batch_size)
-            asked = Asked(settings.precision, settings.features, self.device, size)
+            how = Asked(settings.precision, settings.features, self.device, size)
             plan, writer = open_output(
-                out, slide, self.bundle, None, settings.stride, settings.tissue, asked=asked
+                out, slide, self.bundle, None, settings.stride, settings.tissue, asked=how
             )
             done = open_run(out).done
             facts = (slide.fingerprint(), int(done.sum()), int(plan.tissue.sum()))
