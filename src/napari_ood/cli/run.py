@@ -13,6 +13,7 @@ from napari_ood.cli.interrupt import interrupt_sets_event
 from napari_ood.cli.judgement import judge, judgement_text
 from napari_ood.cli.progress import StatusLine
 from napari_ood.cli.report import CANCELLED, complain, print_json
+from napari_ood.cli.run_facts import bytes_text, stored
 from napari_ood.errors import RunError
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ def describe(path: Path, out: Path, run: Run, n_before: int = 0) -> dict[str, An
         "seconds": round(latest.get("seconds", 0.0), 3),
         "device": sessions[-1]["device"] if sessions else None,
         **run.arithmetic.to_dict(),
-        "features": run.features_as,
-        "bytes_per_tile": {name: round(n) for name, n in run.bytes_per_tile().items()},
+        **stored(run),
         "stage_seconds": {stage: round(stages.get(stage, 0.0), 3) for stage in STAGES},
     }
 
@@ -153,15 +153,8 @@ def _sentence(facts: dict[str, Any]) -> str:
     return (
         f"{tiles}, {facts['n_new']:,} of them now in {facts['seconds']:.1f} s on "
         f"{facts['device']} in {facts['precision']} ({facts['tiles_per_s']:.1f} tiles/s; "
-        f"{stages}); {size_text(facts)}"
+        f"{stages}); {bytes_text(facts['bytes_per_tile'])}"
     )
-
-
-def size_text(facts: dict[str, Any]) -> str:
-    """What a run takes on disk, e.g. ``2,310 bytes per tile, features as float32``."""
-    features = facts["features"]
-    stored = "without features" if features == "none" else f"features as {features}"
-    return f"{sum(facts['bytes_per_tile'].values()):,} bytes per tile, {stored}"
 
 
 def _report_failure(path: Path, error: Exception, args: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``napari-ood info``: what a slide is."""
+"""``napari-ood info``: what a slide is, or a run."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from napari_ood.cli.report import print_json, print_table
+from napari_ood.naming import RUN_SUFFIX
 
 if TYPE_CHECKING:
     from napari_ood.slides import Slide
 
 
 def info(args: Namespace) -> int:
-    """Print size, levels, mpp, vendor, tissue and warnings of a slide."""
+    """Print size, levels, mpp, vendor, tissue and warnings of a slide; of a run how it was made."""
     from napari_ood import open_slide
 
-    with open_slide(args.slide, mpp=args.mpp) as slide:
-        facts = describe(slide)
+    of_run = args.slide.name.lower().endswith(RUN_SUFFIX)
+    if of_run:
+        from napari_ood.cli.run_facts import describe_run, run_rows
+
+        facts = describe_run(args.slide)
+    else:
+        with open_slide(args.slide, mpp=args.mpp) as slide:
+            facts = describe(slide)
     if args.json:
         print_json(facts)
     else:
-        print_table(_rows(facts))
+        print_table(run_rows(facts) if of_run else _rows(facts))
     return 0
 
 
