@@ -42,7 +42,9 @@ SLICE_S = 0.08
 """About how long one measured batch takes."""
 BUDGET_S = 1.5
 """After that, no further round of measurements is begun."""
-ROUNDS = 5
+ROUNDS, LEAST_ROUNDS = 7, 3
+"""Rounds of measurements; with fewer than the least, which only a very slow network has, the usual
+arithmetic stays."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def resolve_arithmetic(
             reuse_freed_memory()  # as in the run itself, which would be twice as slow without
         speeds = measure(bundle.network(device), candidates, device, batch_size)
         found = choose(speeds)
-        known.put(key, str(found), {str(c): round(speed, 2) for c, speed in speeds.items()})
+        known.put(key, str(found), {str(c): round(median(s), 2) for c, s in speeds.items()})
     return found
 
 
@@ -178,10 +180,19 @@ def candidates_for(bundle: Bundle, device: str) -> list[Arithmetic]:
     return candidates
 
 
-def choose(speeds: Mapping[Arithmetic, float]) -> Arithmetic:
-    """The fastest, if it is clearly faster than the usual one."""
-    best = max(speeds, key=lambda arithmetic: speeds[arithmetic])
-    return best if speeds[best] >= WORTH_IT * speeds[USUAL] else USUAL
+def choose(speeds: Mapping[Arithmetic, Sequence[float]]) -> Arithmetic:
+    """The fastest, if it is clearly faster than the usual one, and was so in every round.
+
+    Rounds are compared one by one: what else the machine does slows those of a round alike. On a
+    busy machine medians alone were seen to choose the slower one.
+    """
+    gains = {}
+    for arithmetic, rates in speeds.items():
+        ratios = [a / b for a, b in zip(rates, speeds[USUAL], strict=True)]
+        sure = len(ratios) >= LEAST_ROUNDS and min(ratios) > 1
+        gains[arithmetic] = median(ratios) if sure else 1.0
+    best = max(gains, key=lambda arithmetic: gains[arithmetic])
+    return best if gains[best] >= WORTH_IT else USUAL
 
 
 def measure(
@@ -190,8 +201,8 @@ def measure(
     device: str,
     batch_size: int,
     budget_s: float = BUDGET_S,
-) -> dict[Arithmetic, float]:
-    """Tiles per second of each candidate: medians of rounds in which they take turns.
+) -> dict[Arithmetic, list[float]]:
+    """Tiles per second of each candidate in rounds in which they take turns.
 
     Parameters
     ----------
@@ -228,9 +239,9 @@ def measure(
         for round_ in range(ROUNDS):
             if round_ and time.perf_counter() - begun > budget_s:
                 break
-            for candidate, net in nets.items():
-                took[candidate].append(seconds(net, n))
-    return {candidate: n / median(spent) for candidate, spent in took.items()}
+            for candidate in candidates if round_ % 2 else reversed(candidates):
+                took[candidate].append(seconds(nets[candidate], n))
+    return {candidate: [n / spent for spent in all_] for candidate, all_ in took.items()}
 
 
 def _key(
