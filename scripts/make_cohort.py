@@ -76,9 +76,11 @@ def usual_places(slide: Path, size: tuple[int, int]) -> list[tuple[int, int]]:
     truth = load_truth(slide)
     with open_slide(slide) as opened:
         mask = tissue_mask(opened)
-        corners = [(y, x) for y in range(0, size[0] - PX, 256) for x in range(0, size[1] - PX, 256)]
-        tissue = mask.fraction(np.array([(y, x, PX, PX) for y, x in corners], float))
-    foreign = sum(truth.foreign_share(np.array([(y, x, PX, PX) for y, x in corners], float)).values())
+        steps = [range(0, side - PX, 256) for side in size]
+        corners = [(y, x) for y in steps[0] for x in steps[1]]
+        boxes = np.array([(y, x, PX, PX) for y, x in corners], float)
+        tissue = mask.fraction(boxes)
+    foreign = sum(truth.foreign_share(boxes).values())
     order = np.argsort(foreign - 0.2 * tissue)
     return [corners[i] for i in order[:N_SLIDES]]
 

@@ -117,24 +117,32 @@ class Track:
     @property
     def since(self) -> str | None:
         """Date of the first slide of the present excursion; None while there is none."""
-        if not self.drifting:
-            return None
-        inside = np.flatnonzero(~self.out)
-        return self.dates[int(inside[-1]) + 1 if len(inside) else 0]
+        return self.dates[self._start_of_excursion()] if self.drifting else None
 
     def words(self) -> str:
         """One line."""
         if self.note:
             return f"{self.scanner}: {self.note}"
         assert self.ewma is not None and self.centre is not None
-        usual, now = f"{100 * self.centre:.1f} %", f"{100 * self.ewma[-1]:.1f} %"
+        usual = f"{100 * self.centre:.1f} %"
         if self.since is not None:
             way = "risen" if self.ewma[-1] > self.centre else "fallen"
-            return f"{self.scanner}: has {way} since {self.since[:10]}, from {usual} to {now}"
+            # Not the average, which by its clipping is behind a large change.
+            lately = self.shares[self._start_of_excursion() :]
+            now = f"{100 * float(np.median(lately)):.1f} %"
+            slides = f"{len(lately)} slide{'s' * (len(lately) > 1)}"
+            return (
+                f"{self.scanner}: has {way} since {self.since[:10]}, from {usual} to {now} "
+                f"(medians; {slides} since)"
+            )
         if self.out.any():
-            first = self.dates[int(np.flatnonzero(self.out)[0])][:10]
-            return f"{self.scanner}: within its limits now ({now}), out of them from {first} on"
+            first, last = (self.dates[int(i)][:10] for i in np.flatnonzero(self.out)[[0, -1]])
+            return f"{self.scanner}: within its limits now, out of them from {first} to {last}"
         return f"{self.scanner}: steady at {usual}"
+
+    def _start_of_excursion(self) -> int:
+        inside = np.flatnonzero(~self.out)
+        return int(inside[-1]) + 1 if len(inside) else 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from napari_ood.board.drift import Track
     from napari_ood.board.row import SlideRow
 
-WIDTH, HEIGHT = 960, 190
-LEFT, RIGHT, TOP, FOOT = 52, 12, 12, 26
+WIDTH, HEIGHT = 1400, 230
+LEFT, RIGHT, TOP, FOOT = 52, 14, 12, 26
 EXPECTED = 0.05
 LEAST_TOP = 0.12
 """The axis goes up to this at least: the noise of a cohort that is well must not fill it."""
-MOST_DATES = 8
+LEVELS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+LEVELS_PX = 22
+"""Least distance of two levels that are written."""
+MOST_DATES = 10
 EPOCH = date(1970, 1, 1)
 
 
@@ -65,16 +68,21 @@ class _Axes:
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, share: float) -> float:
-        height = HEIGHT - TOP - FOOT
-        return round(TOP + (1 - min(max(share / self.top, 0.0), 1.0)) * height, 1)
+        """On a square-root scale: 2 and 5 % are told apart beside 70 %."""
+        place = float(np.sqrt(min(max(share / self.top, 0.0), 1.0)))
+        return round(TOP + (1 - place) * (HEIGHT - TOP - FOOT), 1)
 
     def points(self, pairs: object) -> str:
         return " ".join(f"{self.x(day)},{self.y(share)}" for day, share in pairs)  # type: ignore[attr-defined]
 
     def levels(self) -> list[float]:
-        """Three to six round shares."""
-        step = next(s for s in (0.02, 0.05, 0.1, 0.2, 0.25) if self.top / s <= 5 or s == 0.25)
-        return [float(level) for level in np.arange(0, self.top + 1e-9, step)]
+        """Round shares that are not written on top of one another, from above."""
+        chosen: list[float] = []
+        for level in sorted(LEVELS, reverse=True):
+            free = not chosen or self.y(level) - self.y(chosen[-1]) >= LEVELS_PX
+            if level <= self.top and (free or level == 0):
+                chosen.append(level)
+        return chosen
 
     def dates(self) -> list[tuple[float, str]]:
         """Round days and how they are written: years, months, or days."""

@@ -47,6 +47,25 @@ def join_tabs(widget: QWidget) -> None:
         bar.setStyleSheet(TAB_PADDING)
 
 
+def put_below(widget: QWidget, share: float) -> None:
+    """Put the dock of a widget below the canvas, where napari has put it at its right.
+
+    napari 0.9 does not heed the area that the manifest names. What the user has moved stays.
+
+    Parameters
+    ----------
+    widget : in a dock
+    share : of the window's height
+    """
+    dock = dock_of(widget)
+    main = dock.parentWidget() if dock is not None else None
+    if dock is None or not isinstance(main, QMainWindow) or dock.isFloating():
+        return
+    if main.dockWidgetArea(dock) == Qt.DockWidgetArea.RightDockWidgetArea:
+        main.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
+        main.resizeDocks([dock], [round(share * main.height())], Qt.Orientation.Vertical)
+
+
 def _shorten_tab(dock: QDockWidget) -> None:
     """Let a tab say what is on it: six tabs that all begin with "OOD" cannot be told apart."""
     action = dock.toggleViewAction()
