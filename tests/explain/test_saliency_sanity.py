@@ -10,9 +10,17 @@ import torch
 from hand_made import SIDE, around, engine_of, explainer_of, noise_tiles, planted_tile, texture_net
 from torch import nn
 
+from napari_ood import Bundle
 from napari_ood.errors import ExplainCancelled, ExplainError
 from napari_ood.explain import METHODS, Explainer, Target, perturbation_curves, randomisation_check
-from napari_ood.explain.sanity import rank_correlation, rank_from_top
+from napari_ood.explain.sanity import (
+    LITTLE_GAIN,
+    Curves,
+    Sanity,
+    Trust,
+    rank_correlation,
+    rank_from_top,
+)
 
 
 def test_a_map_that_finds_the_evidence_has_a_low_and_a_high_curve() -> None:
@@ -159,3 +167,62 @@ def test_bad_requests(tiny_bundle) -> None:
         randomisation_check(explainer, tile, "gradient", target, cancel=lambda: True)
     constant = randomisation_check(explainer, tile * 0, "occlusion", target)
     assert np.isnan(constant.correlation) and "nothing to compare" in constant.words
+
+
+def made(deletion: list[float], insertion: list[float]) -> Curves:
+    """Curves of five points with the areas that they have."""
+    x = np.linspace(0, 1, 5, dtype=np.float32)
+    down, up = np.array(deletion, np.float32), np.array(insertion, np.float32)
+    areas = (float(np.trapezoid(values, x)) for values in (down, up))
+    return Curves(x, down, up, *areas, "probability")
+
+
+@pytest.mark.parametrize(
+    ("deletion", "insertion", "trust", "words"),
+    [
+        ([0.9, 0.2, 0.1, 0.1, 0.1], [0.1, 0.8, 0.9, 0.9, 0.9], Trust.YES, "points at"),
+        ([0.9, 0.9, 0.9, 0.8, 0.1], [0.1, 0.1, 0.1, 0.2, 0.9], Trust.NO, "does not point at"),
+        ([0.9, 0.7, 0.5, 0.3, 0.1], [0.1, 0.3, 0.5, 0.7, 0.9], Trust.NO, "does not point at"),
+        ([0.9, 0.7, 0.5, 0.2, 0.1], [0.1, 0.3, 0.5, 0.8, 0.9], Trust.LITTLE, "hardly better"),
+        # A blurred tile is more foreign than the tile: the order of its pixels tells all the same.
+        ([9.0, 2.0, 3.0, 8.0, 20.0], [20.0, 25.0, 24.0, 12.0, 9.0], Trust.YES, "points at"),
+        ([0.99, 0.99, 0.98, 0.98, 0.97], [0.97, 0.97, 0.98, 0.99, 0.99], Trust.UNKNOWN, "cannot"),
+        ([0.9, float("nan"), 0.5, 0.3, 0.1], [0.1, 0.3, 0.5, 0.7, 0.9], Trust.UNKNOWN, "cannot"),
+        ([0.0] * 5, [0.0] * 5, Trust.UNKNOWN, "cannot"),
+    ],
+)
+def test_what_curves_say_of_a_map(
+    deletion: list[float], insertion: list[float], trust: Trust, words: str
+) -> None:
+    found = made(deletion, insertion)
+    assert found.trust is trust and words in found.words
+    assert found.words.count(".") == 1, "one plain sentence"
+
+
+def test_maps_by_chance_seldom_pass_and_the_right_one_does(tiny_bundle: Bundle) -> None:
+    """Random maps of coarse cells, as class activation maps are; integrated gradients beside."""
+    explainer, target = Explainer(tiny_bundle, "cpu"), Target.of_score("ood")
+    rng, passed, gains = np.random.default_rng(5), 0, []
+    for tile in noise_tiles(12):
+        chance = np.kron(rng.normal(size=(4, 4)), np.ones((SIDE // 4, SIDE // 4)))
+        found = perturbation_curves(explainer, tile, chance.astype(np.float32), target, 16)
+        passed += found.trust is Trust.YES
+        gains.append(found.gain)
+    assert passed <= 3 and abs(np.nanmean(gains)) < LITTLE_GAIN
+    real = explainer.explain(tile[None], "integrated_gradients", target)
+    assert perturbation_curves(explainer, tile, real, target, 16).trust is Trust.YES
+
+
+@pytest.mark.parametrize(
+    ("rho", "trust", "words"),
+    [
+        (0.02, Trust.YES, "This map depends on what the model learned"),
+        (0.49, Trust.YES, "This map depends on"),
+        (0.5, Trust.NO, "hardly depends on what the model learned"),
+        (float("nan"), Trust.UNKNOWN, "nothing to compare"),
+    ],
+)
+def test_what_random_weights_say_of_a_map(rho: float, trust: Trust, words: str) -> None:
+    found = Sanity(None, None, rho, np.array([rho], np.float32))  # type: ignore[arg-type]
+    assert found.trust is trust and words in found.words
+    assert np.isnan(rho) or f"{rho:.2f}" in found.words

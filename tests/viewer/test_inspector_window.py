@@ -97,11 +97,17 @@ def test_a_cause_in_words_and_numbers() -> None:
     assert cause_in_words(blur, foreign=True) == "Out of focus. Also: stain shift."
     assert "below their thresholds all the same" in cause_in_words(blur, foreign=False)
     assert cause_in_words(Cause(NOTHING, "Nothing.", ()), foreign=False) == "Nothing."
-    assert evidence_row(Evidence("ink", 0.5, 0.0, 0.1))[1:] == ("<b>▲ 0.5</b>", "0 to 0.1")
-    assert evidence_row(Evidence("ink", -0.5, 0.0, 0.1))[1] == "<b>▼ -0.5</b>"
-    assert evidence_row(Evidence("ink", 0.05, 0.0, 0.1))[1] == "0.05"
-    assert evidence_row(Evidence("score", 0.5, None, 1.0))[1:] == ("0.5", "≤ 1")
-    assert evidence_row(Evidence("detail", 0.5))[1:] == ("0.5", "–")
+    row = evidence_row(Evidence("ink", 0.0903, 0.0, 0.04, "%"))
+    assert row == ("ink", "<b>▲ 9.0\u00a0%</b>", "0 to 4.0\u00a0%")
+    assert evidence_row(Evidence("glass", 1.0, 0.004, 1.0, "%"))[1:] == (
+        "100\u00a0%", "0.4 to 100\u00a0%",
+    )  # fmt: skip
+    assert evidence_row(Evidence("hue", -0.5, 0.0, 0.1))[1:] == ("<b>▼ −0.50</b>", "0.00 to 0.10")
+    assert evidence_row(Evidence("stain", 12.44, 0.0, 31.0, "SD"))[1] == "12.4\u00a0SD"
+    assert evidence_row(Evidence("score", 0.5, None, 1.0, "× threshold"))[1:] == (
+        "0.50\u00a0× threshold", "≤ 1.00\u00a0× threshold",
+    )  # fmt: skip
+    assert evidence_row(Evidence("detail", 0.5))[1:] == ("0.50", "–")
 
 
 def test_a_map_is_drawn_over_its_tile() -> None:
@@ -297,13 +303,15 @@ def test_tabs_and_saliency_on_the_canvas(window: tuple[Any, Any], qtbot: Any) ->
     assert dock.bridge.session.state.overlay is before
     click(dock.sanity.randomise)
     settle(dock, qtbot)
-    assert (
-        "orrelation" in dock.sanity.correlation.text() or "same" in dock.sanity.correlation.text()
-    )
+    words = dock.sanity.correlation.label.text()
+    assert "depends on what the model learned" in words or "the same everywhere" in words
     assert dock.sanity.pictures[1].isVisible()
     click(dock.sanity.curves)
     settle(dock, qtbot)
     assert dock.sanity.plot.isVisible() and "Insertion" in dock.sanity.areas.text()
+    assert "what the model used" in dock.sanity.verdict.label.text() or "cannot tell" in (
+        dock.sanity.verdict.label.text()
+    )
     assert dock.scroll_area.widget().minimumSizeHint().width() <= dock.scroll_area.width()
 
 

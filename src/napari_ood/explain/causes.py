@@ -24,9 +24,11 @@ from napari_ood.explain.cause_rules import (
     RULES,
     SCALE,
     STAIN,
+    TIMES,
     Evidence,
     Look,
     overview,
+    scaled,
     undisturbed,
 )
 from napari_ood.explain.usual import RARE, UNCOMMON, Usual
@@ -203,13 +205,18 @@ def standing_of(bundle: Bundle, logits: ArrayLike, features: ArrayLike) -> Stand
 def cause_of(look: Look, standing: Standing) -> Cause:
     """Name the cause of tiles that were measured already."""
     shares = {name: float(rule(look).mean()) for name, rule in RULES.items()}
+    other_tissue = _other_tissue(look, standing)
+    if other_tissue:  # it has structures of other sizes, too
+        shares[SCALE] = float(scaled(look, sure=True).mean())
     found = [name for name, share in shares.items() if share >= MOST]
     if not found:
         name, words = _without(look, standing)
         return Cause(name, words, (*_standings(standing), *overview(look)))
     name = found[0]
     words = _scale_words(look) if name == SCALE else WORDS[name]
-    return Cause(name, words, tuple(EVIDENCE[name](look)), shares[name], tuple(found[1:]))
+    also = (*found[1:], TISSUE) if other_tissue else tuple(found[1:])
+    told = _standings(standing) if other_tissue else ()
+    return Cause(name, words, (*EVIDENCE[name](look), *told), shares[name], also)
 
 
 def _without(look: Look, standing: Standing) -> tuple[str, str]:
@@ -217,13 +224,15 @@ def _without(look: Look, standing: Standing) -> tuple[str, str]:
     if not standing.foreign:
         agreed = "" if standing.foreign is None else " The bundle's scores agree."
         return NOTHING, (WORDS[NOTHING] if look.usual else LITTLE_KNOWN) + agreed
-    if look.usual is not None and _tissue_leads(standing) and look.clear().mean() >= MOST:
+    if _other_tissue(look, standing):
         return TISSUE, WORDS[TISSUE]
     return UNKNOWN, WORDS[UNKNOWN] + ("" if look.usual else " " + LITTLE_KNOWN)
 
 
-def _tissue_leads(standing: Standing) -> bool:
-    """Whether it is what the tile shows that is foreign, and not only how it looks."""
+def _other_tissue(look: Look, standing: Standing) -> bool:
+    """Whether it is what the tiles show that is foreign, and not only how they look."""
+    if look.usual is None or look.clear().mean() < MOST:
+        return False
     if standing.tissue is None or standing.tissue <= 1:
         return False
     return standing.appearance is None or standing.tissue >= LEADS * standing.appearance
@@ -240,9 +249,9 @@ def _scale_words(look: Look) -> str:
 def _standings(standing: Standing) -> Iterator[Evidence]:
     for what, value in (("appearance", standing.appearance), ("tissue", standing.tissue)):
         if value is not None:
-            yield Evidence(f"{what} score (1 = threshold)", value, None, 1.0)
+            yield Evidence(f"{what} score", value, None, 1.0, TIMES)
     if standing.appearance is None and standing.tissue is None and standing.ood is not None:
-        yield Evidence("OOD score (1 = threshold)", standing.ood, None, 1.0)
+        yield Evidence("OOD score", standing.ood, None, 1.0, TIMES)
 
 
 WORDS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,19 @@ N_STEPS = 32
 
 INSENSITIVE = 0.5
 """Correlation with the map of random weights from which on a map is called insensitive."""
+LITTLE_GAIN = 0.25
+"""Of `Curves.gain`; random maps of coarse cells seldom reach it."""
+STILL = 0.05
+"""Share of the largest value by which the target must change at all to judge a map by it."""
+
+
+class Trust(StrEnum):
+    """What a test says of a map."""
+
+    YES = "yes"
+    LITTLE = "little"
+    NO = "no"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -40,14 +54,23 @@ class Sanity:
     correlations: Floats
 
     @property
-    def words(self) -> str:
-        """What the correlation means, in a sentence."""
+    def trust(self) -> Trust:
+        """Whether the map is about what the model learned."""
         if np.isnan(self.correlation):
-            return "A map is the same everywhere: nothing to compare."
-        rho = f"Rank correlation with the map of randomised weights: {self.correlation:.2f}."
-        if self.correlation >= INSENSITIVE:
-            return f"{rho} The map hardly depends on what the model learned."
-        return f"{rho} The map depends on what the model learned."
+            return Trust.UNKNOWN
+        return Trust.NO if self.correlation >= INSENSITIVE else Trust.YES
+
+    @property
+    def words(self) -> str:
+        """What the correlation means, and the number."""
+        rho = f"(Rank correlation {self.correlation:.2f}; 0: nothing in common, 1: the same.)"
+        return {
+            Trust.UNKNOWN: "One of the maps is the same everywhere: there is nothing to compare.",
+            Trust.NO: "This map hardly depends on what the model learned: random weights give much "
+            f"the same one. {rho}",
+            Trust.YES: "This map depends on what the model learned: random weights give another "
+            f"one. {rho}",
+        }[self.trust]
 
 
 def randomisation_check(
@@ -126,6 +149,41 @@ class Curves:
     deletion_auc: float
     insertion_auc: float
     unit: str
+
+    @property
+    def gain(self) -> float:
+        """Insertion area − deletion area, as a share of what the target spans.
+
+        0 is what an order by chance has in the mean, 1 the most there can be; NaN where the target
+        hardly changes, whatever is blurred. The end of the curves, the blurred tile, may be above
+        its beginning: blurring a tile can make it more foreign.
+        """
+        values = np.concatenate([self.deletion, self.insertion]).astype(np.float64)
+        if not np.isfinite(values).all() or np.ptp(values) <= STILL * np.abs(values).max():
+            return float("nan")
+        return (self.insertion_auc - self.deletion_auc) / float(np.ptp(values))
+
+    @property
+    def trust(self) -> Trust:
+        """Whether the map points at what the target rests on."""
+        gain = self.gain
+        if np.isnan(gain):
+            return Trust.UNKNOWN
+        return Trust.NO if gain <= 0 else Trust.LITTLE if gain < LITTLE_GAIN else Trust.YES
+
+    @property
+    def words(self) -> str:
+        """What the curves mean, in a sentence."""
+        return {
+            Trust.UNKNOWN: "The target hardly changes, whatever is blurred: these curves cannot "
+            "tell whether the map is right.",
+            Trust.NO: "This map does not point at what the model used: blurring its least salient "
+            "pixels changes the target at least as much as blurring its most salient ones.",
+            Trust.LITTLE: "This map is hardly better than a random choice of pixels at pointing to "
+            "what the model used.",
+            Trust.YES: "This map points at what the model used: blurring its most salient pixels "
+            "lowers the target more than blurring the others.",
+        }[self.trust]
 
 
 def perturbation_curves(

@@ -9,6 +9,8 @@ from qtpy.QtGui import QColor, QPainter, QPainterPath, QPaintEvent, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 PLOT_PX = 96
+PROBABILITY = "probability"
+"""Unit of curves that are shown in per cent."""
 DELETION, INSERTION = "#f57c00", "#00acc1"
 
 
@@ -20,6 +22,7 @@ class CurvesPlot(QWidget):
         self._fractions: NDArray[np.floating] = np.zeros(0)
         self._curves: tuple[tuple[str, NDArray[np.floating]], ...] = ()
         self._range = (0.0, 1.0)
+        self._name, self._unit = "", ""
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_curves(
@@ -27,36 +30,52 @@ class CurvesPlot(QWidget):
         fractions: NDArray[np.floating],
         deletion: NDArray[np.floating],
         insertion: NDArray[np.floating],
+        name: str,
+        unit: str,
     ) -> None:
-        """Show both curves over the share of pixels, each [n]."""
+        """Show both curves over the share of pixels, each [n]; ``name`` says what they are of."""
+        self._name, self._unit = name, unit
+        self.setAccessibleName(f"{name}, while pixels are blurred or revealed")
         self._fractions = fractions
         self._curves = ((DELETION, deletion), (INSERTION, insertion))
         values = np.concatenate([deletion, insertion])
         values = values[np.isfinite(values)]
         low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-        if low >= 0 and high <= 1:
-            low, high = 0.0, 1.0  # probabilities: the same axis for every tile
+        if unit == PROBABILITY:
+            low, high = 0.0, 1.0  # the same axis for every tile
         self._range = (low, high if high > low else low + 1.0)
         self.update()
 
     def sizeHint(self) -> QSize:
-        """Plot and one line of numbers."""
-        return QSize(200, PLOT_PX + self.fontMetrics().height() * 3 // 2 + 4)
+        """The name, the plot, and one line of numbers."""
+        return QSize(200, PLOT_PX + self.fontMetrics().height() * 5 // 2 + 8)
 
     minimumSizeHint = sizeHint
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw axes and curves."""
         line = self.fontMetrics().height()
-        left = self.fontMetrics().horizontalAdvance("−00.0") + 4
-        plot = QRectF(left, line / 2, self.width() - left - 4, PLOT_PX)
+        left = max(map(self.fontMetrics().horizontalAdvance, self._ends())) + 6
+        plot = QRectF(left, line * 3 / 2 + 2, self.width() - left - 4, PLOT_PX)
         painter = QPainter(self)
+        painter.setPen(QPen(self.palette().windowText().color()))
+        name = self.fontMetrics().elidedText(
+            self._name, Qt.TextElideMode.ElideRight, self.width() - 4
+        )
+        painter.drawText(QRectF(0, 0, self.width() - 4, line), Qt.AlignmentFlag.AlignLeft, name)
         painter.fillRect(plot, self.palette().base())
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         for color, values in self._curves:
             self._draw_curve(painter, plot, color, values)
         self._draw_axes(painter, plot)
         painter.end()
+
+    def _ends(self) -> tuple[str, str]:
+        """Both ends of the upright axis."""
+        low, high = self._range
+        if self._unit == PROBABILITY:
+            return f"{100 * low:.0f} %", f"{100 * high:.0f} %"
+        return f"{low:.3g}".replace("-", "−"), f"{high:.3g}".replace("-", "−")
 
     def _draw_curve(
         self, painter: QPainter, plot: QRectF, color: str, values: NDArray[np.floating]
@@ -80,9 +99,9 @@ class CurvesPlot(QWidget):
         painter.setPen(QPen(self.palette().windowText().color()))
         line = self.fontMetrics().height()
         right, centre = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignHCenter
-        for value, y in ((self._range[0], plot.bottom()), (self._range[1], plot.top())):
+        for text, y in zip(self._ends(), (plot.bottom(), plot.top()), strict=True):
             box = QRectF(0, y - line / 2, plot.left() - 4, line)
-            painter.drawText(box, right | Qt.AlignmentFlag.AlignVCenter, f"{value:.2g}")
+            painter.drawText(box, right | Qt.AlignmentFlag.AlignVCenter, text)
         below = QRectF(plot.left(), plot.bottom() + 2, plot.width(), line)
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "0 %")
         painter.drawText(below, centre, "pixels, most salient first")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_ood.explain.explainer import Saliency
     from napari_ood.explain.heads import HeadsAtTile
     from napari_ood.explain.prototypes import Prototype
-    from napari_ood.explain.sanity import Curves
+    from napari_ood.explain.sanity import Curves, Trust
     from napari_ood.explain.target import Target
     from napari_ood.slides import Slide
     from napari_ood.viewer.geometry import Placement
@@ -132,19 +132,21 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Randomised:
-    """A tile's map, the one that random weights give, both [t, t], and how alike they are."""
+    """A tile's map, the one that random weights give, both [t, t], and what that says."""
 
     original: Floats
     randomised: Floats
+    trust: Trust
     words: str
     shown: Shown
 
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """Deletion and insertion curves of the first tile's map."""
+    """Deletion and insertion curves of the first tile's map; ``what`` they are of, in words."""
 
     curves: Curves
+    what: str
     shown: Shown
 
 

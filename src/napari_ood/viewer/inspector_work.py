@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_ood.analysis.scored import ScoredRun
     from napari_ood.explain.explainer import Explainer
     from napari_ood.explain.target import Target
-    from napari_ood.models import Bundle
+    from napari_ood.models import Bundle, Card
     from napari_ood.slides import Slide
     from napari_ood.viewer.maps import Maps
     from napari_ood.viewer.task import Task
@@ -213,7 +213,8 @@ def randomise(
         explainer, tile, shown.wish.method, shown.target, shown.wish.layer,
         task.tell, lambda: task.cancelled,
     )  # fmt: skip
-    return Randomised(sanity.original.values[0], sanity.randomised.values[0], sanity.words, shown)
+    maps = sanity.original.values[0], sanity.randomised.values[0]
+    return Randomised(*maps, sanity.trust, sanity.words, shown)
 
 
 def curves_of(
@@ -223,4 +224,15 @@ def curves_of(
     tile = _pixels(subject, shown.cells[0])
     values = shown.saliency.values[0]
     curves = why.curves(explainer, tile, values, shown.target, task.tell, lambda: task.cancelled)
-    return Tested(curves, shown)
+    return Tested(curves, plotted(shown.target, subject.maps.card), shown)
+
+
+def plotted(target: Target, card: Card) -> str:
+    """What the curves of a target are of: "Probability of tumour"."""
+    words = target.words(card)
+    if target.kind == "class":
+        return f"Probability of {words}"
+    if target.kind == "head":
+        return f"Probability, {words}"
+    unit = f" ({target.unit})" if target.kind == "uncertainty" else ""
+    return f"{words[:1].upper()}{words[1:]}{unit}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_ood.explain.cause_rules import SHARE
 from napari_ood.explain.causes import NOTHING
 from napari_ood.viewer.widgets import text_label
 
@@ -78,14 +79,30 @@ class CauseSection(QWidget):
 
 def evidence_row(evidence: Evidence) -> tuple[str, str, str]:
     """What was measured, the number with a mark where it is unusual, and what is usual."""
-    low, high, value = evidence.low, evidence.high, evidence.value
-    mark = "▼ " if low is not None and value < low else "▲ "
-    number = f"<b>{mark}{value:.3g}</b>" if evidence.outside else f"{value:.3g}"
+    low, high, value, unit = evidence.low, evidence.high, evidence.value, evidence.unit
+    number = with_unit(value, unit)
+    if evidence.outside:
+        number = f"<b>{'▼' if low is not None and value < low else '▲'} {number}</b>"
     if low is not None and high is not None:
-        return evidence.what, number, f"{low:.2g} to {high:.2g}"
+        return evidence.what, number, f"{in_unit(low, unit)} to {with_unit(high, unit)}"
     if high is not None:
-        return evidence.what, number, f"≤ {high:.2g}"
-    return evidence.what, number, "–" if low is None else f"≥ {low:.2g}"
+        return evidence.what, number, f"≤ {with_unit(high, unit)}"
+    return evidence.what, number, "–" if low is None else f"≥ {with_unit(low, unit)}"
+
+
+def with_unit(value: float, unit: str) -> str:
+    """A number as people read it: ``9.0 %``, ``−0.31 log₁₀``, ``12.4 SD``."""
+    return f"{in_unit(value, unit)}\u00a0{unit}" if unit else in_unit(value, unit)
+
+
+def in_unit(value: float, unit: str) -> str:
+    """The number alone, with as many decimals as mean something."""
+    if unit == SHARE:
+        value *= 100
+        decimals = 1 if 0 < abs(value) < 99.95 else 0
+    else:
+        decimals = 2 if abs(value) < 10 else 1
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
 def cause_in_words(cause: Cause, foreign: bool | None) -> str:

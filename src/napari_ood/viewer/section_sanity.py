@@ -5,20 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QProgressBar, QPushButton, QWidget
 
-from napari_ood.viewer.curves_plot import DELETION, INSERTION, CurvesPlot
+from napari_ood.explain.sanity import Trust
+from napari_ood.passport import Light
+from napari_ood.viewer.curves_plot import DELETION, INSERTION, PROBABILITY, CurvesPlot
 from napari_ood.viewer.picture import Picture, lay_over
 from napari_ood.viewer.saliency_layer import limits_of, ramp_of
+from napari_ood.viewer.section_passport import LightIcon
 from napari_ood.viewer.widgets import Section, text_label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_ood.explain.sanity import Curves
     from napari_ood.viewer.inspector_state import Inspected, Randomised, Tested
 
 PERCENT = 100
+LIGHTS = {
+    Trust.YES: Light.GREEN,
+    Trust.LITTLE: Light.YELLOW,
+    Trust.NO: Light.RED,
+    Trust.UNKNOWN: Light.GREY,
+}
 HIGH = 99.0
 """Percentile of the random map that its colours end at."""
 
@@ -45,8 +55,8 @@ class SanitySection(Section):
         self.bar, self.message = QProgressBar(), text_label()
         self.maps = QWidget()
         self.pictures = (Picture(), Picture())
-        self.correlation = text_label()
-        self.plot, self.areas = CurvesPlot(), text_label()
+        self.correlation, self.verdict = Belief(), Belief()
+        self.plot, self.areas = CurvesPlot(), text_label(muted=True)
         self.randomise.clicked.connect(self.randomise_asked)
         self.curves.clicked.connect(self.curves_asked)
         self.cancel.clicked.connect(self.cancel_asked)
@@ -68,7 +78,8 @@ class SanitySection(Section):
             grid.addWidget(picture, 1, column)
             grid.setColumnStretch(column, 1)
         for widget in (
-            self.bar, self.cancel, self.message, self.maps, self.correlation, self.plot, self.areas,
+            self.bar, self.cancel, self.message, self.maps, self.correlation, self.plot,
+            self.verdict, self.areas,
         ):  # fmt: skip
             self.body.addWidget(widget)
 
@@ -89,8 +100,8 @@ class SanitySection(Section):
         if found is not None:
             tile = state.look.pixels.value if state.look is not None else None
             self._show_randomised(found, tile)
-        self.plot.setVisible(state.tested is not None)
-        self.areas.setVisible(state.tested is not None)
+        for widget in (self.plot, self.verdict, self.areas):
+            widget.setVisible(state.tested is not None)
         if state.tested is not None:
             self._show_curves(state.tested)
 
@@ -103,17 +114,48 @@ class SanitySection(Section):
         ):
             pixels = None if tile is None else lay_over(tile, values, table, ends)
             picture.show_pixels(pixels, "no pixels")
-        self.correlation.setText(found.words)
+        self.correlation.show_belief(found.trust, found.words)
 
     def _show_curves(self, tested: Tested) -> None:
         curves = tested.curves
-        self.plot.show_curves(curves.fractions, curves.deletion, curves.insertion)
-        self.areas.setText(
-            f'<span style="color:{DELETION}">■</span> Deletion: area {curves.deletion_auc:.2f}, '
-            "the lower the better. "
-            f'<span style="color:{INSERTION}">■</span> Insertion: area '
-            f"{curves.insertion_auc:.2f}, the higher the better."
+        self.plot.show_curves(
+            curves.fractions, curves.deletion, curves.insertion, tested.what, curves.unit
         )
+        self.verdict.show_belief(curves.trust, curves.words)
+        self.areas.setText(areas_in_words(curves))
+
+
+class Belief(QWidget):
+    """What a test says of the map: a light, and a sentence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.icon, self.label = LightIcon(), text_label()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(8)
+        row.addWidget(self.icon, 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self.label, 1)
+
+    def show_belief(self, trust: Trust, words: str) -> None:
+        """Show it."""
+        self.icon.show_light(LIGHTS[trust])
+        self.label.setText(words)
+
+
+def areas_in_words(curves: Curves) -> str:
+    """Which curve is which, and their areas."""
+    percent = curves.unit == PROBABILITY
+
+    def area(value: float) -> str:
+        return f"{100 * value:.0f} %" if percent else f"{value:.3g}"
+
+    return (
+        f'<span style="color:{DELETION}">■</span> Deletion (pixels are blurred): '
+        f"{area(curves.deletion_auc)} on average, low is good. "
+        f'<span style="color:{INSERTION}">■</span> Insertion (a blurred tile gets them back): '
+        f"{area(curves.insertion_auc)}, high is good."
+    )
 
 
 def own_limits(values: NDArray[np.float32], signed: bool) -> tuple[float, float]:
