@@ -24,7 +24,7 @@ from napari_ood.models import (
     resolve_device,
     save_bundle,
 )
-from napari_ood.models.card import EXTRAS, TILES
+from napari_ood.models.card import EXTRAS, HALVED, TILES
 from napari_ood.training.checkpoint import checkpoint_file
 from napari_ood.training.config import BlockSpecs, TrainConfig
 from napari_ood.training.cutting import Change
@@ -165,9 +165,10 @@ def refit_bundle(
     card, config = bundle.card, request.config
     net = bundle.trained_network([BlockSpec(*block) for block in config.blocks])
     reference = _fit(net, card, tiles, config)
-    # They belong to the weights; thumbnails belong to the reference, and are asked for.
+    # They belong to the weights; thumbnails and held-out tiles in bf16 belong to the reference.
     extras = {name: bundle.arrays(name) or {} for name in EXTRAS if name in card.files}
-    extras.pop(TILES, None)
+    for name in (TILES, HALVED):
+        extras.pop(name, None)
     fitted = add_to_bundle(save_bundle(bundle.path, net, card, reference), extras)
     return with_thumbnails(fitted, tiles.train_images, tiles.train.labels, request)
 
