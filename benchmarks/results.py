@@ -278,7 +278,9 @@ def _write_card(bundle: Bundle, inside: str, evaluation: Evaluation) -> None:
     names = ("n", "accuracy", "auroc", "ece", "nll")
     results = {
         inside: {name: _rounded(getattr(quality, name)) for name in names},
-        f"flagged_on_{inside}": {k: _rounded(v) for k, v in evaluation.flagged["id"].items()},
+        f"flagged_on_{inside}": {
+            role: _rounded(evaluation.flagged["id"][role]) for role in evaluation.default_scores
+        },
     }
     for role, score in evaluation.default_scores.items():
         results[f"{role}_against_{inside}"] = of(score)

@@ -75,8 +75,8 @@ def test_scores_that_are_asked_for_are_printed(
     assert run("evaluate", tiny_bundle.path, "--id", data / "known", "--ood", noise, *options) == 0
     out, err = capsys.readouterr()
     for name in ("msp", "energy"):
-        table = out[out.index(f"{name} (the bundle has no threshold") :].splitlines()
-        assert table[2].split()[:2] == ["noise", "12"] and table[2].split()[-1] == "–"
+        table = out[out.index(f"\n{name} (flags ") + 1 :].splitlines()
+        assert table[2].split()[:2] == ["noise", "12"] and table[2].endswith(" %")
     assert "0 more scores" not in err
 
 

@@ -204,7 +204,8 @@ def test_a_bundle_without_reference_gives_scores_of_its_heads(
     found = evaluate(load_bundle(copy), known, {"noise": noise}, "all", 20)
     assert {row.score for row in found.rows} == set(HEAD_SCORES)
     assert any("(the bundle has no reference)" in note for note in found.notes)
-    assert found.flagged["noise"] == {"ood": None, "uncertainty": None}
+    assert set(found.flagged["noise"]) == {"ood", "uncertainty", *HEAD_SCORES} - {"entropy"}
+    assert set(found.flagged["noise"].values()) == {None}
 
 
 def test_default_scores_are_called_as_in_the_rows(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_ood.errors import BundleError, ExplainError
-from napari_ood.evaluation import ood_auroc
+from napari_ood.evaluation import evaluate, ood_auroc
 from napari_ood.explain.heatmap import DecoderMap
 from napari_ood.explain.locations import LocationMap
 from napari_ood.models import Bundle, add_to_bundle
@@ -131,6 +131,18 @@ def test_familiar_places_lie_between_nothing_and_one(mapped: Bundle):
     heat = mapper(shades(60, 1))
     assert heat.min() == 0
     assert 0.02 < np.median(heat) < 0.8
+
+
+def test_evaluate_flags_by_the_maps_own_thresholds(mapped: Bundle, planted):
+    foreign, _ = planted
+    held = shades(60, 1)  # what the thresholds were taken from
+    found = evaluate(mapped, held, {"planted": foreign}, ["heatmap", "locations"], 0, device="cpu")
+    for kind in (LocationMap, DecoderMap):
+        mapper = kind(mapped, "cpu")
+        assert found.flagged["id"][kind.name] == pytest.approx(0.05, abs=0.02)
+        expected = (mapper.tile_score(foreign) > np.float32(mapper.threshold)).mean()
+        assert found.flagged["planted"][kind.name] == pytest.approx(expected)
+    assert found.flagged["planted"]["locations"] > 0.5
 
 
 def test_a_bundle_without_the_files_says_how_to_make_them(tiny_bundle: Bundle):

@@ -85,8 +85,9 @@ def summary(evaluation: Evaluation, named: Sequence[str] = ()) -> list[str]:
         if evaluation.rows:
             lines += [f"  {line}" for line in aligned(set_table(evaluation.rows, score, flagged))]
     for score in named:
-        lines += ["", f"{score} (the bundle has no threshold for it)"]
-        lines += [f"  {line}" for line in aligned(set_table(evaluation.rows, score, {}))]
+        flagged = {name: shares.get(score) for name, shares in evaluation.flagged.items()}
+        lines += ["", f"{score} (flags {share(flagged['id'])} in distribution)"]
+        lines += [f"  {line}" for line in aligned(set_table(evaluation.rows, score, flagged))]
     if evaluation.rows:
         lines += [
             "",

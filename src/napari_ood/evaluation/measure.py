@@ -44,8 +44,9 @@ class Evaluation:
     rows : every score on every foreign set
     default_scores : the card's scores, by what they are for
     quality : how good the predictions are in distribution
-    flagged : per set (``id``: in distribution), per default score: share of the tiles above the
-        bundle's threshold, which 5 % of its held-out tiles exceed
+    flagged : per set (``id``: in distribution), per role of a default score and per name of any
+        other: share of the tiles above the bundle's threshold, which 5 % of its held-out tiles
+        exceed
     versions, seconds : of what made it
     notes : what the user should know: how images became tiles, which scores were left out …
     id_scores : [N] float32 per score;  ood_scores : the same per set
@@ -144,7 +145,7 @@ def evaluate(
         outputs[tiles.name], note = runner.run(tiles)
         notes += [note] if note else []
 
-    scorer = Scorer(bundle, without)
+    scorer = Scorer(bundle, {name: m.threshold for name, m in maps.items()}, without)
     names, left_out = _possible(scorer, names)
     notes += left_out
     values = {name: {k: scorer.score(k, out) for k in names} for name, out in outputs.items()}
@@ -155,6 +156,7 @@ def evaluate(
     quality = id_quality(outputs[ID].logits, inside.labels, values[ID], bundle.card.temperature)
     own = bundle.card.scores
     default = {role: str(parse_score(own[role])) for role in ROLES if role in own}
+    others = {name: name for name in names if name not in default.values()}
     return Evaluation(
         bundle=bundle.name,
         rows=tuple(rows),
@@ -163,7 +165,7 @@ def evaluate(
         flagged={
             name: {
                 role: scorer.flagged(k, of_set[k]) if k in of_set else None
-                for role, k in default.items()
+                for role, k in (default | others).items()
             }
             for name, of_set in values.items()
         },

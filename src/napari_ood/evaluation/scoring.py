@@ -88,13 +88,19 @@ def _leaves(name: str) -> list[ScoreSpec]:
 class Scorer:
     """Scores of a bundle, from its network's outputs.
 
-    ``without`` says of scores of pixels why the bundle can't give them.
+    ``limits`` are the bundle's thresholds of scores of pixels; ``without`` says why it can't give
+    others.
     """
 
-    def __init__(self, bundle: Bundle, without: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        limits: Mapping[str, float] | None = None,
+        without: Mapping[str, str] | None = None,
+    ) -> None:
         self._card = bundle.card
         self._reference = bundle.reference
-        self._without = dict(without or {})
+        self._limits, self._without = dict(limits or {}), dict(without or {})
 
     def missing(self, name: str) -> str:
         """Why the bundle can't give this score; "" if it can."""
@@ -120,7 +126,8 @@ class Scorer:
         return self._reference.score(name, outputs.logits, outputs.features)
 
     def flagged(self, name: str, values: Floats) -> float | None:
-        """Share of tiles above the bundle's threshold; None without a reference."""
-        if self._reference is None:
-            return None
-        return float((values > self._reference.quantile(name, FLAG_QUANTILE)).mean())
+        """Share of tiles above the bundle's threshold, 5 % of its held-out tiles; None: no such."""
+        limit = self._limits.get(name)
+        if limit is None and name not in PIXEL_SCORES and self._reference is not None:
+            limit = self._reference.quantile(name, FLAG_QUANTILE)
+        return None if limit is None else float((values > np.float32(limit)).mean())
