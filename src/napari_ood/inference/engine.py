@@ -126,9 +126,10 @@ def open_network(
     """
     from napari_ood.models import reuse_freed_memory
 
+    network = Network(bundle, device, checked_batch_size(device, batch_size), arithmetic)
     if device == "cpu":
-        reuse_freed_memory()
-    return Network(bundle, device, checked_batch_size(device, batch_size), arithmetic)
+        reuse_freed_memory()  # after loading, which leaves copies of the weights
+    return network
 
 
 def checked_batch_size(device: str, batch_size: int | None) -> int:
