@@ -35,6 +35,12 @@ Floats = NDArray[np.float32]
 
 NO_TILE = 0
 """Value of the prediction map where there is no tile; class i is i + 1."""
+NO_FEATURES = (
+    "No OOD map: this run was made for its prediction only and holds no features. Run the slide "
+    "again with features, into another output."
+)
+NO_REFERENCE = "No OOD map: the bundle has no reference that tiles could be compared with."
+NO_BUNDLE = "No OOD map: the bundle that made this run is not at hand."
 FLAGGED = 255
 """Value of the map of flagged tiles above the threshold."""
 
@@ -181,6 +187,15 @@ class Maps:
     def name(self) -> str:
         """Name of the stored run, without its suffix."""
         return run_name(self.path) if self.path else "run"
+
+    @property
+    def no_ood(self) -> str:
+        """Why there is no OOD map, in words; empty where there is one."""
+        if Overlay.OOD in self.scales:
+            return ""
+        if not self.features:
+            return NO_FEATURES
+        return NO_REFERENCE if self.bundle is not None else NO_BUNDLE
 
     @property
     def overlays(self) -> tuple[Overlay, ...]:

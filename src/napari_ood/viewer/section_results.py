@@ -65,6 +65,7 @@ class ResultsSection(Section):
         self.opacity.setRange(0, OPACITY_STEPS)
         self.opacity.valueChanged.connect(lambda v: self.opacity_chosen.emit(v / OPACITY_STEPS))
         self.question = text_label(muted=True)
+        self.missing = text_label(muted=True)
         self.bar = ColorBar()
         self.mark = text_label(MARK)
         self.legend = ClassLegend()
@@ -78,6 +79,7 @@ class ResultsSection(Section):
         self.body.addWidget(self.overlay)
         self.body.addWidget(self.kind)
         self.body.addWidget(self.question)
+        self.body.addWidget(self.missing)
         self.body.addWidget(self.bar)
         self.body.addWidget(self.mark)
         self.body.addWidget(self.legend)
@@ -115,6 +117,8 @@ class ResultsSection(Section):
             for choice, _ in choices:
                 if choice is not None:
                     buttons.button(choice).setEnabled(choice in maps.overlays)
+        self.missing.setText(maps.no_ood)
+        self.missing.setVisible(bool(maps.no_ood))
         alone = maps.whole_image and overlay is None
         self.question.setText(IMAGE_ALONE if alone else QUESTIONS[overlay].format(noun=noun(maps)))
         classes = (Overlay.PREDICTION, Overlay.COMBINED)
