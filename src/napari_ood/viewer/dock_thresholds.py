@@ -186,6 +186,8 @@ class ThresholdsDock(TabbedDock):
             text = RUNNING if self.bridge.session.busy else NOT_STORED
         elif state.studying:
             text = WORKING
+        else:
+            text = state.maps.no_ood
         self.note.setText(text)
         self.note.setVisible(bool(text))
 

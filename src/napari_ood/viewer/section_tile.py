@@ -58,7 +58,8 @@ def verdict_on(readout: Readout, limits: Mapping[Overlay, float]) -> Verdict:
     if Overlay.OOD in known:
         sure = ", and it is sure" if Overlay.UNCERTAINTY in known else ""
         return Verdict(Light.GREEN, f"Like what the model knows{sure}.")
-    return Verdict(Light.GREY, "Whether it is foreign is not known: no threshold says so.")
+    reason = "no threshold says so" if readout.ood is not None else "this run has no OOD score"
+    return Verdict(Light.GREY, f"Whether it is foreign is not known: {reason}.")
 
 
 class TileSection(QWidget):
