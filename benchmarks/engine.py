@@ -35,10 +35,10 @@ import numpy as np
 from made_slides import TISSUE_SHARE
 
 from napari_ood import Bundle, load_bundle, open_slide, run_slide
-from napari_ood.inference.engine import open_network
-from napari_ood.inference.pipeline import Block, TileReader
+from napari_ood.inference.blocks import Block, TileReader
+from napari_ood.inference.engine import checked_batch_size, open_network, shards_left
+from napari_ood.inference.order import WorkQueue
 from napari_ood.inference.plan import plan_run
-from napari_ood.inference.store import shards
 from napari_ood.models import resolve_device
 
 TILE, MPP = 256, 0.5
@@ -112,9 +112,11 @@ def read_all(path: Path, bundle: Bundle, n_threads: int) -> list[Block]:
     # A fresh slide each time: nothing may come from an earlier round's cache.
     with open_slide(path) as slide, ThreadPoolExecutor(n_threads) as pool:
         plan = plan_run(slide, bundle)
-        reader = TileReader(slide, plan)
-        todo = [s for s in shards(plan.tissue.shape, plan.shard) if plan.tissue[s.slices].any()]
-        for block in pool.map(reader.read, todo):
+        reader, size = TileReader(slide, plan), checked_batch_size("cpu", None)
+        todo = shards_left(plan, np.zeros_like(plan.tissue))
+        queue = WorkQueue(plan, todo, size)
+        pieces = list(iter(queue.take, None))
+        for block in pool.map(reader.read, pieces):
             if sum(len(b.tiles) for b in kept) < MOST_IN_MEMORY:
                 kept.append(block)
     return kept
@@ -138,8 +140,8 @@ def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
 
     def forward_all() -> None:
         for block in blocks:
-            for start in range(0, len(block.tiles), network.batch_size):
-                network(block.tiles[start : start + network.batch_size])
+            for k in block.waiting:
+                network(block.batch(k))
 
     forward_all()
     n = run_once(path, bundle, device)["n"]

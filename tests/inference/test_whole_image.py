@@ -12,7 +12,8 @@ from PIL import Image, ImageFilter
 
 from napari_ood import Bundle, Slide, SlideError, open_run, open_slide, run_slide
 from napari_ood.inference import check_slide, plan_grid, plan_run
-from napari_ood.inference.pipeline import TileReader
+from napari_ood.inference.blocks import TileReader
+from napari_ood.inference.order import WorkQueue
 from napari_ood.inference.store import shards
 from napari_ood.slides.grid import Region
 from napari_ood.slides.resample import SlideView
@@ -47,7 +48,9 @@ def photo(photo_path: Path) -> Slide:
 def the_tile(slide: Slide, bundle: Bundle, region: Region | None = None) -> np.ndarray:
     plan = plan_run(slide, bundle, region)
     (shard,) = shards(plan.tissue.shape, plan.shard)
-    (tile,) = TileReader(slide, plan).read(shard).tiles
+    piece = WorkQueue(plan, [shard], batch_size=32).take()
+    assert piece is not None
+    (tile,) = TileReader(slide, plan).read(piece).tiles
     return tile.astype(np.float32)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_ood.errors import RunError, SlideError
 from napari_ood.inference.asked import Asked
 from napari_ood.inference.network import Network
+from napari_ood.inference.order import View
 from napari_ood.inference.pipeline import Session
 from napari_ood.inference.plan import Plan, plan_grid, plan_run
 from napari_ood.inference.progress import Listener
@@ -51,7 +52,7 @@ def run_slide(
     batch_size: int | None = None,
     tissue: bool = True,
     stride: int | None = None,
-    view: Callable[[], Region | None] | None = None,
+    view: View | None = None,
     roi: Callable[[TileGrid], NDArray[np.bool_]] | None = None,
     precision: str = AUTO,
     features: str | None = None,
@@ -72,7 +73,8 @@ def run_slide(
     batch_size : tiles per forward pass; chosen by device by default
     tissue : leave glass out
     stride : model pixels between tiles; the tile size by default
-    view : polled per shard for the region on screen, whose shards are then read first
+    view : polled, from any thread, for what is on screen in level-0 pixels (a region, several, or
+        None); it is computed first, then every fourth shard, then the rest
     roi : asked once which tiles of the grid may be run, (rows, cols) bool; all by default. The grid
         is that of the whole region, so tiles are those of a run without.
     precision : ``auto``, ``fp32`` or ``bf16``. A run that goes on does so in its own; a new one in
@@ -101,7 +103,11 @@ def run_slide(
     todo = shards_left(plan, done)
     if todo:
         network = open_network(bundle, device, size, writer.arithmetic)
-        session = Session(slide, plan, writer, network, todo, int(done.sum()), on_progress, view)
+        n_done = int(done.sum())
+        session = Session(
+            slide, plan, writer, network, todo, n_done, on_progress, view,
+            done=done if n_done else None,
+        )  # fmt: skip
         started = time.time()
         try:
             session.run(_polled(cancel))

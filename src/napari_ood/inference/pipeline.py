@@ -1,8 +1,8 @@
 """The engine's pipeline: reader threads → network in the calling thread → writer thread.
 
-Queues between the stages are bounded, so memory does not grow with the slide. A batch never spans
-two shards: what it holds depends on the plan alone, never on timing, so an interrupted and resumed
-run equals an undisturbed one bit for bit.
+What lies between the stages is bounded, so memory does not grow with the slide. A batch never spans
+two shards: what it holds depends on the plan alone, never on timing or on what is on screen, so an
+interrupted and resumed run equals an undisturbed one bit for bit.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_ood.inference.network import Network
-from napari_ood.inference.order import ShardQueue
+from napari_ood.inference.blocks import Block, ReadyBlocks, TileReader
+from napari_ood.inference.network import Answer, Network
+from napari_ood.inference.order import View, WorkQueue
 from napari_ood.inference.plan import Plan
 from napari_ood.inference.progress import Listener, Progress, StageClock
 from napari_ood.inference.store import RunWriter, Shard
-from napari_ood.slides.grid import Region
-from napari_ood.slides.tiles import grid_view
 
 if TYPE_CHECKING:
     from napari_ood.slides import Slide
@@ -35,50 +35,33 @@ POLL_S = 0.1
 
 
 @dataclass(frozen=True)
-class Block:
-    """A shard's tiles, read."""
+class Begun:
+    """A batch that the network was given; ``is_last``: what its block holds is stored then."""
 
-    shard: Shard
-    index: NDArray[np.int64]  # [n, 2]
-    tiles: NDArray[np.uint8]  # [n, t, t, 3], contiguous
+    block: Block
+    k: int
+    is_last: bool
+    answer: Callable[[], Answer]
 
 
 @dataclass(frozen=True)
 class Result:
-    """A shard's tiles, computed."""
+    """Tiles of a shard, computed; ``whole`` if nothing else of the shard is or will be stored."""
 
     shard: Shard
     index: NDArray[np.int64]
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
+    whole: bool
 
 
 def reader_count(device: str, cores: int | None = None) -> int:
     """Threads that read for a network on this device; ``cores``: those it may use, else all."""
     cores = cores or os.cpu_count() or 1
-    # On the CPU the network needs the cores itself; one reader per four keeps it fed.
-    return max(1, cores // 4) if device == "cpu" else min(max(2, cores - 1), 16)
-
-
-class TileReader:
-    """Cuts a shard's tiles from the slide. Thread-safe, as the slide is."""
-
-    def __init__(self, slide: Slide, plan: Plan) -> None:
-        grid = plan.grid
-        self._tissue, self._tile, self._stride = plan.tissue, grid.tile, grid.stride
-        self._pixels = grid_view(slide, grid)
-
-    def read(self, shard: Shard) -> Block:
-        """Read the rectangle around a shard's tissue at once and cut its tiles."""
-        index = np.argwhere(self._tissue[shard.slices]) + shard.origin
-        tile, first = self._tile, index.min(axis=0)
-        height, width = (index.max(axis=0) - first) * self._stride + tile
-        top, left = first * self._stride
-        pixels = self._pixels.read(int(top), int(left), int(height), int(width))
-        tiles = np.empty((len(index), tile, tile, 3), np.uint8)
-        for out, (y, x) in zip(tiles, (index - first) * self._stride, strict=True):
-            out[...] = pixels[y : y + tile, x : x + tile]
-        return Block(shard, index, tiles)
+    if device == "cpu":
+        # The network needs the cores itself, unless it is so fast that reading is what takes time.
+        return min(max(2, cores // 4), cores)
+    return min(max(2, cores - 1), 16)
 
 
 @dataclass
@@ -92,20 +75,21 @@ class Session:
     todo: list[Shard]
     n_before: int
     on_progress: Listener | None
-    view: Callable[[], Region | None] | None
+    view: View | None
     cores: int | None = None  # where other processes of the machine use the rest
+    done: NDArray[np.bool_] | None = None  # tiles of ``todo`` that need not be computed again
     clock: StageClock = field(default_factory=StageClock)
     n_written: int = 0
 
     def __post_init__(self) -> None:
         self._tiles = TileReader(self.slide, self.plan)
-        self._shards = ShardQueue(self.plan, self.todo, self.view)
+        queue_ = WorkQueue(self.plan, self.todo, self.network.batch_size, self.view, self.done)
         n_readers = min(reader_count(self.network.device, self.cores), len(self.todo))
-        self._blocks: queue.Queue[Block | Exception | None] = queue.Queue(n_readers + 1)
+        self._stop = threading.Event()
+        self._ready = ReadyBlocks(queue_, n_readers, POLL_S, self._stop)
         self._results: queue.Queue[Result | None] = queue.Queue(4)
         self._written: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._failure: Exception | None = None  # the writer's
-        self._stop = threading.Event()
         self._lock = threading.Lock()
         self._readers = [
             threading.Thread(target=self._read_all, name=f"ood-read-{i}") for i in range(n_readers)
@@ -118,12 +102,7 @@ class Session:
         for thread in (*self._readers, writing):
             thread.start()
         try:
-            for block in self._read_blocks(cancel):
-                result = self._compute(block, cancel)
-                if result is None:
-                    break
-                _put(self._results, result, self._stop)
-                self._report()
+            self._compute_all(cancel)
         finally:
             # What is computed is kept, also when something failed or the user cancelled.
             self._shut_down(writing)
@@ -131,48 +110,59 @@ class Session:
         if self._failure:
             raise self._failure
 
-    def _read_blocks(self, cancel: Callable[[], bool]) -> Iterator[Block]:
-        """Yield blocks until every reader has said that it is through, or the user cancels."""
-        active = len(self._readers)
-        while active and not self._stop.is_set() and not cancel():
-            try:
-                item = self._blocks.get(timeout=POLL_S)
-            except queue.Empty:
-                self._report()
-                continue
-            if item is None:
-                active -= 1
-            elif isinstance(item, Exception):
-                raise item
-            else:
-                yield item
-
-    def _compute(self, block: Block, cancel: Callable[[], bool]) -> Result | None:
-        """Forward a shard batch by batch; None when cancelled or the writer failed."""
-        parts = []
-        for start in range(0, len(block.tiles), self.network.batch_size):
-            if cancel() or self._stop.is_set():
-                return None
+    def _compute_all(self, cancel: Callable[[], bool]) -> None:
+        """Give the network batch after batch, and collect its answers as they are ready."""
+        begun: deque[Begun] = deque()
+        while not self._stop.is_set() and not cancel():
+            chosen = self._ready.next_batch()
             with self._timed("forward"):
-                parts.append(self.network(block.tiles[start : start + self.network.batch_size]))
-        logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return Result(block.shard, block.index, logits, features)
+                if chosen is not None:
+                    block, k, is_last = chosen
+                    begun.append(Begun(block, k, is_last, self.network.begin(block.batch(k))))
+                # A GPU computes one batch while the next one is on its way.
+                while begun and (chosen is None or len(begun) > self.network.n_ahead):
+                    self._collect(begun.popleft())
+            self._report()
+            if chosen is None and self._ready.is_over:
+                return
+
+    def _collect(self, begun: Begun) -> None:
+        """Wait for an answer; hand on what its block holds once it is asked for."""
+        block = begun.block
+        block.answers[begun.k] = begun.answer()
+        if not begun.is_last:
+            return
+        ks, answers = zip(*sorted(block.answers.items()), strict=True)
+        block.answers.clear()
+        index = np.concatenate([block.piece.batches[k] for k in ks])
+        logits, features = (np.concatenate(arrays) for arrays in zip(*answers, strict=True))
+        whole = block.piece.whole and len(ks) == len(block.piece.batches)
+        if self.done is not None and (known := self.done[tuple(index.T)]).any():
+            # They were computed in batches of another size: what is stored stays.
+            index, logits, features = index[~known], logits[~known], features[~known]
+            whole = False
+        result = Result(block.piece.shard, index, logits, features, whole)
+        _put(self._results, result, self._stop)
 
     def _read_all(self) -> None:
         try:
-            while not self._stop.is_set() and (shard := self._shards.take()) is not None:
+            while (piece := self._ready.next_piece()) is not None:
                 with self._timed("read"):
-                    block = self._tiles.read(shard)
-                _put(self._blocks, block, self._stop)
-            _put(self._blocks, None, self._stop)
+                    block = self._tiles.read(piece)
+                self._ready.put(block)
+                del block  # or its memory would be held while this thread waits
+            self._ready.leave()
         except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
-            _put(self._blocks, error, self._stop)
+            self._ready.leave(error)
 
     def _write_all(self) -> None:
         try:
             while (result := self._next_result()) is not None:
                 with self._timed("write"):
-                    self.writer.write(result.shard, result.index, result.logits, result.features)
+                    self.writer.write(
+                        result.shard, result.index, result.logits, result.features,
+                        beside=not result.whole,
+                    )  # fmt: skip
                 self._written.put(result)
         except Exception as error:  # noqa: BLE001 - kept for the calling thread, which raises it
             self._failure = error

@@ -154,10 +154,13 @@ class RunWriter:
         index: NDArray[np.int64],
         logits: NDArray[np.float32],
         features: NDArray[np.float32],
+        *,
+        beside: bool = False,
     ) -> None:
-        """Store a shard's tiles ([n, 2] row and column), then mark them done.
+        """Store tiles of a shard ([n, 2] row and column), then mark them done.
 
-        Features are dropped where the run stores none.
+        Features are dropped where the run stores none. ``beside``: other tiles of the shard are
+        stored and stay.
 
         Raises
         ------
@@ -172,10 +175,13 @@ class RunWriter:
             pairs.append((self._features, _converted(features, np.dtype(stored), self.path)))
         try:
             for array, values in pairs:
-                block = np.full((*shard.shape, *values.shape[1:]), np.nan, values.dtype)
+                if beside:
+                    block = np.array(read_cells(self.path, array, shard.slices))
+                else:
+                    block = np.full((*shard.shape, *values.shape[1:]), np.nan, values.dtype)
                 block[cell] = values
                 self._store(array, shard, block)
-            done = np.zeros(shard.shape, bool)
+            done = self.done(shard).copy() if beside else np.zeros(shard.shape, bool)
             done[cell] = True
             self._store(self._done, shard, done)
         except OSError as error:
