@@ -250,7 +250,8 @@ def _calm(viewer: Any) -> bool:
     """Whether all layers that were to come or go have done so."""
     from napari_ood.viewer.bridge import bridge_of
 
-    return not getattr(bridge_of(viewer), "unsettled", False)
+    steps = getattr(bridge_of(viewer), "steps", None)  # an older version has none
+    return steps is None or not steps.pending
 
 
 def _widget(viewer: Any, kind: str) -> Any:

@@ -62,16 +62,18 @@ def _link_libraries() -> None:
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Keep the garbage collector from walking through what is made meanwhile, and right after."""
-    enabled = gc.isenabled()
+    enabled, frozen = gc.isenabled(), gc.get_freeze_count() > 0
     gc.disable()
     try:
         yield
     finally:
         if enabled:
-            # Everything becomes "old" without being looked at. Frozen for an instant only: what
-            # stays frozen is never freed, and that may be a slide's pixels.
+            # Everything becomes "old" without being looked at. It stays frozen only where somebody
+            # keeps objects frozen who will also thaw them (the viewer, see viewer/garbage.py):
+            # what is frozen and refers to itself is never freed, and that may be a slide's pixels.
             gc.freeze()
-            gc.unfreeze()
+            if not frozen:
+                gc.unfreeze()
             gc.enable()
 
 

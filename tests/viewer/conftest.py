@@ -71,6 +71,7 @@ def finish(bridge: Bridge, seconds: float = 60) -> None:
     """Let a run end and be shown, without Qt."""
     assert bridge.session.wait(seconds)
     assert not bridge.tick()
+    bridge.steps.finish()
 
 
 @pytest.fixture

@@ -76,7 +76,12 @@ def click(button: Any) -> None:
 
 def run_to_the_end(qtbot: Any, dock: Any) -> None:
     click(dock.run.run_button)
-    qtbot.waitUntil(lambda: not dock.bridge.session.busy, timeout=60_000)
+    settled(qtbot, dock.bridge)
+
+
+def settled(qtbot: Any, bridge: Any) -> None:
+    """Wait until the run has ended and its layers are there."""
+    qtbot.waitUntil(lambda: not (bridge.session.busy or bridge.steps.pending), timeout=60_000)
 
 
 def pixel(viewer: Any, y_um: float, x_um: float) -> np.ndarray:
@@ -137,7 +142,7 @@ def test_cancel_and_continue(window: tuple[Any, Any], qtbot: Any) -> None:
     click(dock.run.run_button)
     qtbot.waitUntil(lambda: session.state.maps is not None, timeout=60_000)
     click(dock.run.cancel_button)
-    qtbot.waitUntil(lambda: not session.busy, timeout=60_000)
+    settled(qtbot, dock.bridge)
     path = session.state.maps.path
     assert 0 < open_run(path).n_tiles < 150
     assert "continues where it stopped" in dock.run.where.text()
@@ -160,14 +165,13 @@ def test_the_scope_can_be_the_view(window: tuple[Any, Any], qtbot: Any) -> None:
 @pytest.mark.usefixtures("many_slow_reports")
 def test_a_run_goes_on_while_its_dock_is_closed(window: tuple[Any, Any], qtbot: Any) -> None:
     viewer, dock = window
-    session = dock.bridge.session
     click(dock.run.run_button)
     viewer.window.remove_dock_widget(dock)
     gone = weakref.ref(dock)
     del dock
     again = open_dock(viewer)
     assert again.run.cancel_button.isEnabled()
-    qtbot.waitUntil(lambda: not session.busy, timeout=60_000)
+    settled(qtbot, again.bridge)
     assert again.results.isVisible()
     assert len(viewer.layers) == 6
     qtbot.wait(50)

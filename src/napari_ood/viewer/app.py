@@ -11,6 +11,7 @@ from qtpy.QtCore import QEventLoop, QTimer
 
 from napari_ood.errors import RunError
 from napari_ood.naming import RUN_SUFFIX
+from napari_ood.viewer.bridge import bridge_of
 from napari_ood.viewer.layers import TRUTH_KEY
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def demo_window(out: str | Path, show: bool = True) -> Path:
     if not runs:
         raise RunError(f"{folder} holds no run to show: run napari-ood demo first")
     viewer = open_in_napari(runs[:1], block=False)
+    bridge_of(viewer).steps.finish()
     for layer in viewer.layers:
         if TRUTH_KEY in layer.metadata:
             layer.visible = True

@@ -25,10 +25,15 @@ from napari_ood.viewer.maps import Maps
 from napari_ood.viewer.regions import shape_region, view_region
 from napari_ood.viewer.session import Session
 from napari_ood.viewer.state import Scope, State
+from napari_ood.viewer.steps import Steps
+from napari_ood.viewer.warm_up import warm_up
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.types import LayerData
     from napari.utils.events import Event
+
+    from napari_ood.slides import Slide
 
 HOVER_INTERVAL_S = 0.03
 
@@ -41,7 +46,9 @@ class Bridge:
         self._viewer = ref(viewer)
         self._last_hover = 0.0
         self.flags = Flags(viewer, self.session)
-        self._maps = MapLayers(viewer, self.session, self.flags)
+        in_window = hasattr(viewer, "window")  # a bare model has no event loop
+        self.steps = Steps(in_window)
+        self._maps = MapLayers(viewer, self.session, self.flags, self.steps)
         self.session.changed.connect(self._on_session_changed)
         self.session.failed.connect(show_error)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -50,17 +57,24 @@ class Bridge:
         viewer.mouse_move_callbacks.append(self._on_mouse_move)
         for layer in list(viewer.layers):
             self._adopt(layer)
+        self._warming = threading.Thread(target=warm_up, name="napari-ood warm-up", daemon=True)
+        if in_window:
+            self._warming.start()
 
     @property
     def viewer(self) -> ViewerModel | None:
         """The viewer; None when it is gone."""
         return self._viewer()
 
+    def warm(self) -> None:
+        """Wait until layers can be made quickly; for threads."""
+        if self._warming.is_alive():
+            self._warming.join()
+
     # ---------------------------------------------------------------- commands of the docks
 
     def run(self) -> bool:
         """Start a run on the chosen scope, or say why that cannot be; whether it was started."""
-        threading.Thread(target=ood_layers.warm_up, name="napari-ood warm-up", daemon=True).start()
         scope = self.session.state.scope
         if scope is Scope.SLIDE:
             return self.session.start(None)
@@ -97,6 +111,33 @@ class Bridge:
                 ood_layers.make_layer(ood_layers.associated_layer_data(slide, key, pixels))
             )
         viewer.fit_to_view()
+
+    def staged(self, layers: list[LayerData]) -> list[LayerData]:
+        """Those layers of an opened run that napari is to add now; the others follow one by one.
+
+        Parameters
+        ----------
+        layers : bottom first, as :func:`~napari_ood.viewer.restore.run_layer_data` gives them
+        """
+        if not hasattr(self.viewer, "window"):
+            return layers
+        overlays = [data for data in layers if ood_layers.MAPS_KEY in data[1]["metadata"]]
+        others = [data for data in layers if ood_layers.OWNER_KEY in data[1]["metadata"]]
+        self._show_run(overlays, others)
+        return [data for data in layers if all(data is not x for x in (*overlays, *others))]
+
+    def _show_run(self, overlays: list[LayerData], others: list[LayerData]) -> None:
+        metadata = overlays[0][1]["metadata"]
+        shown = next((x for x in reversed(overlays) if x[1]["visible"]), None)
+        self._take_over(metadata[ood_layers.SLIDE_KEY], metadata[ood_layers.MAPS_KEY])
+        if shown is not None:
+            self.session.set_overlay(shown[1]["metadata"].get(ood_layers.OVERLAY_KEY))
+        self._maps.add(others)
+
+    def _take_over(self, slide: Slide | None, maps: Maps) -> None:
+        self.session.show(slide, maps)
+        if self.session.state.bundle is None and maps.bundle is not None:
+            self.session.use_bundle(maps.bundle)
 
     def locate(self, path: Path) -> None:
         """Give a run whose slide was not found its slide, if it is the right one."""
@@ -136,11 +177,9 @@ class Bridge:
 
     def _adopt_maps(self, layer: Layer, maps: Maps) -> None:
         with self._maps.applied():
-            self.session.show(layer.metadata[ood_layers.SLIDE_KEY], maps)
+            self._take_over(layer.metadata[ood_layers.SLIDE_KEY], maps)
         if layer.visible:
             self.session.set_overlay(ood_layers.overlay_of(layer))
-        if self.session.state.bundle is None and maps.bundle is not None:
-            self.session.use_bundle(maps.bundle)
         with self._maps.applied():
             self.flags.show(self.session.state)
 
@@ -152,6 +191,9 @@ class Bridge:
         layer = event.value
         slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
         if slide is not None and not self._maps.applying:
+            self._maps.take_away(
+                [x for x in self._layers() if ood_layers.owner_in(x.metadata) is slide]
+            )
             self.session.remove_slide(slide)
         if maps is not None and not self._maps.of(maps):
             self.session.drop(maps)
@@ -201,7 +243,6 @@ class Bridge:
         else:
             self.session.look_at(self.region_of(Scope.VIEW))
         alive = self.session.poll()
-        self._maps.insert_due(everything=not alive)
         for result in self.session.state.results:
             if result.maps.take_dirty() or not alive:
                 self.flags.fill(result.maps, self.session.state)
@@ -231,7 +272,7 @@ class Bridge:
         for after, before in zip(new.slides, old.slides, strict=True):
             if after is not before:
                 for layer in self._layers():
-                    if ood_layers.slide_of(layer) is before:
+                    if before in (ood_layers.slide_of(layer), ood_layers.owner_in(layer.metadata)):
                         ood_layers.replace_slide(layer, after)
         if self.viewer is not None:
             self.viewer.fit_to_view()

@@ -204,7 +204,7 @@ class InspectorDock(TabbedDock):
         """Show the map at hand; the last one stays until the next comes, and goes if none does."""
         state, viewer = self.inspector.state, self.bridge.viewer
         if viewer is not None and (state.shown is not None or not state.explaining):
-            show_saliency(viewer, state.shown)
+            show_saliency(viewer, state.shown, state.slide)
 
     def _show_tile(self) -> None:
         readout, limits = self._readout()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ MAPS_KEY = "napari-ood maps"
 OVERLAY_KEY = "napari-ood overlay"
 TRUTH_KEY = "napari-ood truth"
 FLAGS_KEY = "napari-ood flags"
+OWNER_KEY = "napari-ood owner"
+"""The slide with which a layer goes that is neither the slide nor a map of a run."""
 TRUTH_COLOR = "#000000"
 TRUTH_OUTLINE = 2
 """Width of the outlines around planted regions, in pixels of the truth."""
@@ -141,7 +144,7 @@ def truth_layer_data(truth: Truth, slide: Slide, visible: bool = False) -> Layer
         "units": place.units,
         "colormap": class_colormap((TRUTH_COLOR,) * len(kinds)),
         "features": {"planted": [kinds[k] for k in sorted(kinds)]},
-        "metadata": {TRUTH_KEY: truth},
+        "metadata": {TRUTH_KEY: truth, OWNER_KEY: slide},
     }
     return truth.foreign, options, "labels"
 
@@ -238,14 +241,6 @@ def reuse_layer(layer: Layer, data: LayerData) -> None:
         layer.contrast_limits = options["contrast_limits"]
 
 
-def warm_up() -> None:
-    """Make a first Labels layer with a table: napari imports pandas and more for it, half a second.
-
-    Called in a thread when a run starts, so that the window does not wait for it later.
-    """
-    Labels(np.zeros((1, 1), np.uint8), features={"class": ["no tile"]})
-
-
 def settle_layer(layer: Layer) -> None:
     """Set what napari takes only after a layer was made: maps are not painted on by accident."""
     if OVERLAY_KEY in layer.metadata or TRUTH_KEY in layer.metadata:
@@ -257,6 +252,12 @@ def settle_layer(layer: Layer) -> None:
 def slide_of(layer: Layer) -> Slide | None:
     """The slide that a layer shows; None for overlays and foreign layers."""
     return None if MAPS_KEY in layer.metadata else layer.metadata.get(SLIDE_KEY)
+
+
+def owner_in(metadata: Mapping[str, Any]) -> Slide | None:
+    """The slide with which a layer of such metadata goes; None for layers that go by themselves."""
+    owner: Slide | None = metadata.get(OWNER_KEY)
+    return owner
 
 
 def maps_of(layer: Layer) -> Maps | None:
@@ -291,6 +292,9 @@ def refresh_layer(layer: Layer, final: bool = False) -> None:
 
 def replace_slide(layer: Layer, slide: Slide) -> None:
     """Let a slide's layer show the same slide with another mpp."""
+    if OWNER_KEY in layer.metadata:
+        layer.metadata = {**layer.metadata, OWNER_KEY: slide}
+        return
     placement = slide_placement(slide.mpp)
     layer.metadata = {**layer.metadata, SLIDE_KEY: slide}
     layer.units = placement.units

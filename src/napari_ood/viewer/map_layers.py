@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from napari_ood.viewer.maps import Maps
     from napari_ood.viewer.session import Session
     from napari_ood.viewer.state import Result, State
+    from napari_ood.viewer.steps import Steps
 
 
 class MapLayers:
@@ -29,55 +31,71 @@ class MapLayers:
     applying : whether layers are being changed from here, so that it need not be reported back
     """
 
-    def __init__(self, viewer: ViewerModel, session: Session, flags: Flags) -> None:
+    def __init__(self, viewer: ViewerModel, session: Session, flags: Flags, steps: Steps) -> None:
         self.applying = False
         self._viewer = ref(viewer)
-        self._session, self._flags = session, flags
-        self._due: list[tuple[Result, LayerData]] = []
+        self._session, self._flags, self._steps = session, flags, steps
 
     def replace(self, new: State, old: State) -> None:
         """Follow maps that came and went between two snapshots."""
-        viewer = self._viewer()
-        assert viewer is not None
         gone = [r for r in old.results if not _was_in(r.maps, new)]
         for result in new.results:
             if not _was_in(result.maps, old) and not self.of(result.maps):
                 before = next((r for r in gone if r.slide is result.slide), None)
                 self._show_new(result, self.of(before.maps) if before else [])
-        left = [layer for result in gone for layer in self.of(result.maps)]
-        if left:
-            with viewer.layers.batched_update():  # napari collects all garbage once, not for each
-                for layer in left:
-                    viewer.layers.remove(layer)
-        if not self._session.busy:
-            self.insert_due(everything=True)
+        self.take_away([layer for result in gone for layer in self.of(result.maps)])
 
     def _show_new(self, result: Result, free: list[Layer]) -> None:
-        """Show maps in the layers of those they replace: napari takes 0.5 s to remove a layer."""
+        """Show maps in the layers of those they replace, which need not be removed then."""
         name = result.slide.name if result.slide is not None else result.maps.name
         layers = {ood_layers.overlay_of(x): x for x in free}
-        # The visible one is the last, and the first that the user wants to see.
-        for data in reversed(ood_layers.overlay_layer_data(result.maps, result.slide, name)):
+        added: list[LayerData] = []
+        for data in ood_layers.overlay_layer_data(result.maps, result.slide, name):
             layer = layers.get(data[1]["metadata"].get(ood_layers.OVERLAY_KEY))
             if layer is None:
-                self._due.append((result, data))
+                added.append(data)
             else:
                 ood_layers.reuse_layer(layer, data)
+        self.add(added)
 
-    def insert_due(self, everything: bool) -> None:
-        """Add the next overlay, or all: napari takes 50 to 100 ms for each, so one per tick."""
-        viewer = self._viewer()
-        while self._due and viewer is not None:
-            result, data = self._due.pop(0)
-            if _was_in(result.maps, self._session.state):
-                with self.applied(), self.selection_kept():
-                    overlay = data[1]["metadata"].get(ood_layers.OVERLAY_KEY)
-                    place = self._place_of(result, overlay)
-                    viewer.layers.insert(place, ood_layers.make_layer(data))
-                    self.show_overlay(self._session.state)
-                    self._flags.show(self._session.state)
-                if not everything:
-                    return
+    def add(self, every: list[LayerData]) -> None:
+        """Add layers, bottom first, one by one; the user first sees what is visible."""
+        visible = [data for data in every if data[1]["visible"]]
+        hidden = [data for data in reversed(every) if not data[1]["visible"]]
+        for data in (*visible, *hidden):
+            self._steps.add(partial(self._insert, data))
+
+    def _insert(self, data: LayerData) -> None:
+        metadata, viewer = data[1]["metadata"], self._viewer()
+        maps = metadata.get(ood_layers.MAPS_KEY)
+        state = self._session.state
+        result = next((r for r in state.results if r.maps is maps), None)
+        owner = ood_layers.owner_in(metadata)
+        if viewer is None or (maps is not None and result is None):
+            return
+        if maps is None and not any(s is owner for s in state.slides):
+            return
+        with self.applied(), self.selection_kept():
+            overlay = metadata.get(ood_layers.OVERLAY_KEY)
+            place = len(viewer.layers) if result is None else self._place_of(result, overlay)
+            viewer.layers.insert(place, ood_layers.make_layer(data))
+            self.show_overlay(state)
+            self._flags.show(state)
+
+    def take_away(self, layers: list[Layer]) -> None:
+        """Hide layers at once, and remove them one by one."""
+        with self.applied():
+            for layer in layers:
+                if layer.visible:
+                    layer.visible = False
+        for layer in layers:
+            self._steps.add(partial(self._remove, ref(layer)))
+
+    def _remove(self, which: ref[Layer]) -> None:
+        viewer, layer = self._viewer(), which()
+        if viewer is not None and layer is not None and layer in viewer.layers:
+            with self.applied():
+                viewer.layers.remove(layer)
 
     def _place_of(self, result: Result, overlay: Overlay | None) -> int:
         """Index for an overlay: above its slide and what lies below it; None is the outline."""

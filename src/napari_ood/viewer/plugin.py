@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_ood.errors import OodError
 from napari_ood.naming import RUN_SUFFIX
@@ -20,6 +20,7 @@ MAP_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr")
 NOTHING: list[LayerData] = [(None,)]
 """napari's way to say that a file was taken but gives no layer."""
 
+T = TypeVar("T")
 PathOrPaths = str | Sequence[str]
 Reader = Callable[[PathOrPaths], "list[LayerData]"]
 
@@ -76,9 +77,8 @@ def read_slide(path: PathOrPaths) -> list[LayerData]:
     from napari_ood.slides import open_slide
     from napari_ood.viewer.layers import slide_layer_data
 
-    _follow_current_viewer()
     try:
-        return [slide_layer_data(open_slide(_one(path)))]
+        return [slide_layer_data(_in_thread("Opening the slide…", lambda: open_slide(_one(path))))]
     except OodError as error:
         return _refused(error)
 
@@ -108,14 +108,17 @@ def read_maps(path: PathOrPaths) -> list[LayerData]:
 
 def read_run(path: PathOrPaths) -> list[LayerData]:
     """Layers of a stored run: its slide where that is found, and the overlays on it."""
-    from napari_ood.viewer.restore import run_layer_data
+    from napari_ood.viewer.restore import read, tell_missing
 
     bridge = _follow_current_viewer()
     opened = bridge.session.state.slides if bridge is not None else ()
     try:
-        return run_layer_data(Path(_one(path)), opened)
+        found = _in_thread("Reading the run…", lambda: read(Path(_one(path)), opened))
     except OodError as error:
         return _refused(error)
+    tell_missing(found)
+    layers = found.layer_data()
+    return (bridge.staged(layers) or NOTHING) if bridge is not None else layers
 
 
 def sample_synthetic_he() -> list[LayerData]:
@@ -153,6 +156,20 @@ def _sample(title: str, make: Callable[[Callable[[float], None]], Path]) -> Slid
 
     _follow_current_viewer()
     return open_slide(with_progress(title, make))
+
+
+def _in_thread(title: str, work: Callable[[], T]) -> T:
+    """Do slow work while the window goes on drawing; afterwards layers can be made quickly."""
+    from napari_ood.viewer.waiting import with_progress
+
+    bridge = _follow_current_viewer()
+
+    def both(tell: Callable[[float], None]) -> T:
+        if bridge is not None:
+            bridge.warm()
+        return work()
+
+    return with_progress(title, both)
 
 
 def _one(path: PathOrPaths) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,9 @@ from napari_ood.viewer.layers import (
     overlay_layer_data,
     slide_layer_data,
     truth_layer_data,
-    warm_up,
 )
 from napari_ood.viewer.looking import open_scored
 from napari_ood.viewer.maps import Maps
-from napari_ood.viewer.waiting import with_progress
 
 if TYPE_CHECKING:
     from napari.types import LayerData
@@ -30,8 +29,34 @@ if TYPE_CHECKING:
     from napari_ood.slides import Slide
 
 
-def run_layer_data(path: Path, opened: Sequence[Slide] = ()) -> list[LayerData]:
-    """Layers of a run, bottom first; what is missing is told in one warning.
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A stored run with what belongs to it.
+
+    Attributes
+    ----------
+    maps : its maps
+    slide : None where it was not found
+    opened : whether the viewer shows the slide already
+    missing : what was not found, in words
+    """
+
+    maps: Maps
+    slide: Slide | None
+    opened: bool
+    missing: tuple[str, ...]
+
+    def layer_data(self) -> list[LayerData]:
+        """Layers, bottom first."""
+        slide, maps = self.slide, self.maps
+        overlays = overlay_layer_data(maps, slide, slide.name if slide else maps.name)
+        if slide is None or self.opened:
+            return overlays
+        return [slide_layer_data(slide), *overlays, *truth_of(slide)]
+
+
+def read(path: Path, opened: Sequence[Slide] = ()) -> Found:
+    """Read a run, its bundle and its slide; may be called in a thread, as it takes a while.
 
     Parameters
     ----------
@@ -46,14 +71,25 @@ def run_layer_data(path: Path, opened: Sequence[Slide] = ()) -> list[LayerData]:
     run = open_run(path)
     missing: list[str] = []
     bundle, slide = _bundle_of(run, missing), _slide_of(run, opened, missing)
-    # Arrays of a big run take a while; the window goes on drawing meanwhile.
-    maps = with_progress("Reading the run…", lambda tell: _maps_of(run, bundle))
-    if missing:
-        show_warning(" ".join(missing))
-    overlays = overlay_layer_data(maps, slide, slide.name if slide else maps.name)
-    if slide is None or any(slide is s for s in opened):
-        return overlays
-    return [slide_layer_data(slide), *overlays, *truth_of(slide)]
+    maps = Maps.of_run(run, bundle)
+    maps.stored = open_scored(maps)
+    return Found(maps, slide, any(slide is s for s in opened), tuple(missing))
+
+
+def tell_missing(found: Found) -> None:
+    """Tell in one warning what was not found."""
+    if found.missing:
+        show_warning(" ".join(found.missing))
+
+
+def run_layer_data(path: Path, opened: Sequence[Slide] = ()) -> list[LayerData]:
+    """Layers of a run, bottom first; what is missing is told in one warning.
+
+    Parameters and errors are those of :func:`read`.
+    """
+    found = read(path, opened)
+    tell_missing(found)
+    return found.layer_data()
 
 
 def truth_of(slide: Slide) -> list[LayerData]:
@@ -61,13 +97,6 @@ def truth_of(slide: Slide) -> list[LayerData]:
     if not truth_path(slide.path).is_file():
         return []
     return [truth_layer_data(load_truth(slide.path), slide)]
-
-
-def _maps_of(run: Run, bundle: Bundle | None) -> Maps:
-    warm_up()
-    maps = Maps.of_run(run, bundle)
-    maps.stored = open_scored(maps)
-    return maps
 
 
 def _bundle_of(run: Run, missing: list[str]) -> Bundle | None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.colormaps import Colormap
 
 from napari_ood.viewer import colors
-from napari_ood.viewer.layers import clipped, make_layer, ramp_colormap, settle_layer
+from napari_ood.viewer.layers import OWNER_KEY, clipped, make_layer, ramp_colormap, settle_layer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
     from napari.types import LayerData
 
+    from napari_ood.slides import Slide
     from napari_ood.viewer.inspector_state import Shown
 
 SALIENCY_KEY = "napari-ood saliency"
@@ -60,7 +61,7 @@ def limits_of(shown: Shown) -> tuple[float, float]:
     return (-shown.limit if shown.saliency.signed else 0.0), shown.limit
 
 
-def saliency_layer_data(shown: Shown) -> LayerData:
+def saliency_layer_data(shown: Shown, slide: Slide | None) -> LayerData:
     """A map at the tiles' own resolution, on the slide's scale, where its tiles lie."""
     low, high = limits_of(shown)
     options: dict[str, Any] = {
@@ -70,7 +71,7 @@ def saliency_layer_data(shown: Shown) -> LayerData:
         "colormap": saliency_colormap(shown.saliency.signed),
         "contrast_limits": (low, high),
         "interpolation2d": "nearest",
-        "metadata": {SALIENCY_KEY: shown},
+        "metadata": {SALIENCY_KEY: shown, OWNER_KEY: slide},
         "scale": shown.place.scale,
         "translate": shown.place.translate,
         "units": shown.place.units,
@@ -83,14 +84,14 @@ def saliency_layer(viewer: ViewerModel) -> Layer | None:
     return next((x for x in viewer.layers if SALIENCY_KEY in x.metadata), None)
 
 
-def show_saliency(viewer: ViewerModel, shown: Shown | None) -> None:
-    """Show a map, in the layer of the last one; None hides it: napari removes layers slowly."""
+def show_saliency(viewer: ViewerModel, shown: Shown | None, slide: Slide | None) -> None:
+    """Show a map of a slide, in the layer of the last one; None hides it until the next."""
     layer = saliency_layer(viewer)
     if shown is None:
         if layer is not None:
             layer.visible = False
         return
-    data = saliency_layer_data(shown)
+    data = saliency_layer_data(shown, slide)
     if layer is None:
         selection = set(viewer.layers.selection)
         layer = make_layer(data)

@@ -10,7 +10,9 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidge
 
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.docking import dock_of, join_tabs
+from napari_ood.viewer.garbage import keep_garbage_small
 from napari_ood.viewer.link import Link
+from napari_ood.viewer.ticker import main_window
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -102,6 +104,13 @@ class ScrollDock(QWidget):
         if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.teardown()
         return bool(super().event(event))
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Have the window's garbage looked after: only now the window is known."""
+        super().showEvent(event)
+        window = main_window(self)
+        if self._bridge is not None and self._bridge.viewer is not None and window is not self:
+            keep_garbage_small(self._bridge.viewer, window)
 
     def teardown(self) -> None:
         """Stop following the session; a run goes on. May be called more than once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -11,6 +12,9 @@ Work = Callable[[Callable[[float], None]], T]
 """Work that takes a function to be told the share that is done, 0 to 1."""
 
 POLL_INTERVAL_MS = 50
+SOON_INTERVAL_MS = 10
+SOON_S = 0.4
+"""Work that is done by then needs no dialog."""
 
 
 def with_progress(title: str, work: Work[T]) -> T:
@@ -28,10 +32,35 @@ def with_progress(title: str, work: Work[T]) -> T:
 
     if QApplication.instance() is None:
         return work(lambda share: None)
-    from qtpy.QtCore import QEventLoop, Qt, QTimer
-    from qtpy.QtWidgets import QProgressDialog
-
     task = _Task(work)
+    task.thread.start()
+    if not _done_soon(task):
+        _show_dialog(title, task)
+    return task.result()
+
+
+def _done_soon(task: _Task[T]) -> bool:
+    """Wait a moment without a dialog; what the user presses meanwhile counts afterwards."""
+    from qtpy.QtCore import QEventLoop, QTimer
+
+    loop, timer, end = QEventLoop(), QTimer(), time.monotonic() + SOON_S
+
+    def look() -> None:
+        if not task.thread.is_alive() or time.monotonic() > end:
+            loop.quit()
+
+    timer.timeout.connect(look)
+    timer.start(SOON_INTERVAL_MS)
+    loop.exec(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
+    timer.stop()
+    return not task.thread.is_alive()
+
+
+def _show_dialog(title: str, task: _Task[T]) -> None:
+    """Show how far it is until it is done."""
+    from qtpy.QtCore import QEventLoop, Qt, QTimer
+    from qtpy.QtWidgets import QApplication, QProgressDialog
+
     dialog = QProgressDialog(title, "", 0, 100, QApplication.activeWindow())
     dialog.setWindowTitle("napari-ood")
     dialog.setCancelButton(None)
@@ -46,12 +75,10 @@ def with_progress(title: str, work: Work[T]) -> T:
 
     timer.timeout.connect(look)
     timer.start(POLL_INTERVAL_MS)
-    task.thread.start()
     loop.exec()
     timer.stop()
     dialog.close()
     dialog.deleteLater()
-    return task.result()
 
 
 class _Task(Generic[T]):
@@ -76,4 +103,4 @@ class _Task(Generic[T]):
     def result(self) -> T:
         if self._error is not None:
             raise self._error
-        return self._results[0]
+        return self._results.pop()  # Qt may hold on to this task until it is next idle
