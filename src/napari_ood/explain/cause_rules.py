@@ -213,6 +213,8 @@ def _glassy(look: Look) -> Bools:
 
 
 def _folded(look: Look) -> Bools:
+    if look.card.whole_image:  # a photograph of skin has lesions with edges, and no folds
+        return np.zeros(len(look.statistics), bool)
     dark = (look.column("density_mean") > DENSE) & (look.column("fold") > look.fold_limit())
     return np.asarray((dark | (look.edges.fold >= EDGE)) & look.clear())
 
@@ -254,6 +256,14 @@ RULES: dict[str, Callable[[Look], Bools]] = {
 }
 
 
+def _told(
+    name: str, values: ArrayLike, low: float | None = None, high: float | None = None
+) -> Evidence:
+    """A number of the tiles that is no statistic, with the limit of its rule."""
+    what, unit = WHAT[name]
+    return Evidence(what, float(np.median(values)), low, high, unit)
+
+
 def _stain_evidence(look: Look) -> Evidence:
     assert look.usual is not None
     distance = float(np.median(look.usual.stain_distance(look.statistics)))
@@ -270,7 +280,7 @@ def _why_stained(look: Look) -> Iterator[Evidence]:
 def _why_blurred(look: Look) -> Iterator[Evidence]:
     yield look.measured("detail")
     if np.median(look.finest) < look.motion_limit():
-        yield Evidence(WHAT["smeared"], float(np.median(look.smeared)), SMEARED)
+        yield _told("smeared", look.smeared, low=SMEARED)
     yield from look.spectral()
 
 
@@ -279,17 +289,17 @@ def _why_folded(look: Look) -> Iterator[Evidence]:
     limit = look.fold_limit()
     yield fold if np.isinf(limit) else replace(fold, high=limit)
     if np.median(look.edges.fold) >= EDGE:
-        yield Evidence(WHAT["edge"], float(np.median(look.edges.fold)), None, EDGE)
-        yield Evidence(WHAT["ratio"], float(np.median(look.edges.ratio)))
+        yield _told("edge", look.edges.fold, high=EDGE)
+        yield _told("ratio", look.edges.ratio)
     yield look.measured("density_mean")
 
 
 def _why_inked(look: Look) -> Iterator[Evidence]:
     yield look.measured("ink")
     if np.median(look.black) > SOME_INK:
-        yield Evidence(WHAT["black"], float(np.median(look.black)), None, INK_CELLS)
+        yield _told("black", look.black, high=INK_CELLS)
     if np.median(look.edges.ink) >= EDGE:
-        yield Evidence(WHAT["ink_edge"], float(np.median(look.edges.ink)), None, EDGE)
+        yield _told("ink_edge", look.edges.ink, high=EDGE)
 
 
 def overview(look: Look) -> Iterator[Evidence]:

@@ -1,0 +1,186 @@
+"""What stands out inside one tile: an edge of double density, black ink, blur in one direction.
+
+All of it is judged against the rest of the same tile, so that it does not depend on how dark or
+how sharp training tiles are (numpy only).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+RGB = NDArray[np.uint8]
+Doubles = NDArray[np.float64]
+
+_DENSITY = -np.log10((np.arange(256) + 1) / 256)
+
+CELLS = 24
+"""A tile is 24 × 24 cells: of 4 px where it has 96."""
+DIRECTIONS = 12
+STRIP = 5
+"""Cells on either side of an edge; the one cell on the edge itself is left out."""
+LEAST_LIT = 0.1
+"""Optical density of the lighter side: an edge of tissue to glass is none of a fold."""
+LEAST_RATIO, MOST_RATIO = 1.5, 3.0
+"""Of the densities on both sides. Twice the same tissue has twice its density; over other tissue,
+and where an edge is not quite straight, less or more."""
+LEAST_OF_INK = 1.3
+"""Ratio of the densities from which the denser side's colour is judged to be ink's."""
+SAME_COLOUR, OTHER_COLOUR = 0.97, 0.9
+"""Cosine of what is added to what is there, in density of R, G, B: a fold adds tissue (at least),
+ink adds its own colour (at most)."""
+
+BLACK_BRIGHTNESS, BLACK_CHROMA = 0.22, 0.06
+"""Black ink: darker than any nucleus, R, G, B within 0.06 of white of each other. A share of what
+little light there is (``ink`` of ``slides.appearance``) misses warm black, as real pens have it."""
+BRIGHT = 0.5
+"""A tile without a cell as bright as this has no bright field in it: black is not ink there."""
+CELL_PX = 8
+
+SECTORS = 8
+FINE, MIDDLE = (0.25, 0.5), (0.088, 0.177)
+"""Cycles per px: structures of 2 to 4 px, of 6 to 11 px."""
+FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The straight edges inside each tile that look most like that of a fold and of ink, [n] each.
+
+    Attributes
+    ----------
+    fold : the contrast where both sides have the same colour: difference of their densities over
+        the spread on either side; 0: no such edge
+    ratio : of that edge, denser side over lighter
+    ink : the contrast where the denser side has another colour
+    """
+
+    fold: Doubles
+    ratio: Doubles
+    ink: Doubles
+
+
+def straight_edges(tiles: RGB, least_density: float = 0.0) -> Edges:
+    """Find the straight edge beyond which there is more of the same, or ink; about 1 ms a tile.
+
+    Parameters
+    ----------
+    tiles : [N, t, t, 3] uint8; t ≥ 24, smaller ones have no edge
+    least_density : of a fold's denser side: mean optical density of R, G, B, base 10
+    """
+    found = np.zeros((len(tiles), 3))
+    if min(tiles.shape[1:3]) >= CELLS:
+        for i, tile in enumerate(tiles):
+            found[i] = _edges(tile, least_density)
+    return Edges(*found.T)
+
+
+def _edges(tile: RGB, least_density: float) -> tuple[float, float, float]:
+    """What `Edges` holds, of one tile."""
+    a, b, spread = _strips(_cells(tile))
+    swap = a.mean(axis=0) > b.mean(axis=0)
+    light, dense = np.where(swap, b, a), np.where(swap, a, b)
+    low, high = light.mean(axis=0), dense.mean(axis=0)
+    ratio = high / np.maximum(low, FLOOR)
+    alike = _cosine(light, dense - light)
+    contrast = np.where(low > LEAST_LIT, (high - low) / spread, 0.0)
+    doubled = (ratio >= LEAST_RATIO) & (ratio <= MOST_RATIO) & (high >= least_density)
+    fold = contrast * (doubled & (alike >= SAME_COLOUR))
+    ink = contrast * ((ratio >= LEAST_OF_INK) & (alike < OTHER_COLOUR))
+    best = int(fold.argmax())
+    return float(fold[best]), float(ratio[best] if fold[best] else 1.0), float(ink.max())
+
+
+def _cells(tile: RGB) -> Doubles:
+    """Mean density of R, G, B in each cell; [CELLS², 3]."""
+    rows, cols = (side // CELLS for side in tile.shape[:2])
+    whole = _DENSITY[tile[: rows * CELLS, : cols * CELLS]]
+    return np.asarray(whole.reshape(CELLS, rows, CELLS, cols, 3).mean(axis=(1, 3)).reshape(-1, 3))
+
+
+def _strips(cells: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Mean density [3, K] on either side of K straight lines, and the spread [K] within."""
+    values = np.column_stack([cells, np.square(cells.mean(axis=1)), np.ones(len(cells))])
+    sides = []
+    for rows in _lines():
+        # Sums of whole rows of cells along a direction, then of all rows up to each.
+        sums = np.zeros((rows.max() + 2, 5))
+        np.add.at(sums, rows + 1, values)
+        sums = sums.cumsum(axis=0)
+        k = np.arange(STRIP, len(sums) - STRIP - 1)
+        before, after = sums[k] - sums[k - STRIP], sums[k + 1 + STRIP] - sums[k + 1]
+        full = np.minimum(before[:, 4], after[:, 4]) >= 3 * CELLS
+        sides.append(np.stack([before[full], after[full]]))
+    before, after = np.concatenate(sides, axis=1)
+    means = [side[:, :3] / side[:, 4:] for side in (before, after)]
+    within = [
+        side[:, 3] / side[:, 4] - mean.mean(axis=1) ** 2
+        for side, mean in zip((before, after), means, strict=True)
+    ]
+    spread = np.sqrt(np.maximum((within[0] + within[1]) / 2, 1e-8))
+    return means[0].T, means[1].T, spread
+
+
+@cache
+def _lines() -> tuple[NDArray[np.int64], ...]:
+    """For each direction, the row along it that each cell lies in; [CELLS²]."""
+    y, x = np.mgrid[:CELLS, :CELLS] + 0.5 - CELLS / 2
+    angles = np.arange(DIRECTIONS) * np.pi / DIRECTIONS
+    along = [np.floor(x * np.cos(a) + y * np.sin(a)).astype(int).ravel() for a in angles]
+    return tuple(rows - rows.min() for rows in along)
+
+
+def _cosine(a: Doubles, b: Doubles) -> Doubles:
+    """Of each column of [3, K] with the other's; [K]."""
+    length = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
+    return np.asarray((a * b).sum(axis=0) / np.maximum(length, FLOOR))
+
+
+def black_share(tiles: RGB) -> Doubles:
+    """Share of a tile's cells of 8 px that are black, where some are bright; [N]."""
+    rows, cols = (side // CELL_PX for side in tiles.shape[1:3])
+    whole = tiles[:, : rows * CELL_PX, : cols * CELL_PX]
+    cells = whole.reshape(-1, rows, CELL_PX, cols, CELL_PX, 3).mean(axis=(2, 4)) / 255
+    brightness = cells.mean(axis=3)
+    black = (brightness < BLACK_BRIGHTNESS) & (np.ptp(cells, axis=3) < BLACK_CHROMA)
+    lit = brightness.max(axis=(1, 2)) >= BRIGHT
+    return np.asarray(black.mean(axis=(1, 2)) * lit)
+
+
+def directional_fineness(tiles: RGB) -> tuple[Doubles, Doubles]:
+    """How fine the structure is in the direction that is blurriest; [N] each, log10 of power.
+
+    Returns
+    -------
+    against the middle : structures of 2 to 4 px there against those of 6 to 11 px in the strongest
+    against across : the same structures there against those at a right angle
+    """
+    height, width = tiles.shape[1:3]
+    window = np.outer(np.hanning(height), np.hanning(width))
+    density = _DENSITY[tiles].mean(axis=3)
+    density -= density.mean(axis=(1, 2), keepdims=True)
+    power = np.square(np.abs(np.fft.rfft2(density * window))).reshape(len(tiles), -1)
+    fine, middle = (
+        np.stack([np.log10(power[:, at].mean(axis=1) + FLOOR) for at in sectors], axis=1)
+        for sectors in _sectors(height, width)
+    )
+    blurriest = fine.argmin(axis=1)
+    every = np.arange(len(tiles))
+    least = fine[every, blurriest]
+    across = fine[every, (blurriest + SECTORS // 2) % SECTORS]
+    return least - middle.max(axis=1), least - across
+
+
+@cache
+def _sectors(height: int, width: int) -> tuple[tuple[NDArray[np.int64], ...], ...]:
+    """Coefficients of rfft2 in each of `SECTORS` directions, of fine and of middle structures."""
+    y, x = np.meshgrid(np.fft.fftfreq(height), np.fft.rfftfreq(width), indexing="ij")
+    size = np.hypot(y, x).ravel()
+    sector = np.floor(np.arctan2(y, x).ravel() % np.pi / np.pi * SECTORS).astype(int) % SECTORS
+    return tuple(
+        tuple(np.flatnonzero((size >= low) & (size < high) & (sector == i)) for i in range(SECTORS))
+        for low, high in (FINE, MIDDLE)
+    )
