@@ -38,7 +38,7 @@ from napari_ood import Bundle, load_bundle, open_slide, run_slide
 from napari_ood.inference.blocks import Block, TileReader
 from napari_ood.inference.engine import checked_batch_size, open_network, shards_left
 from napari_ood.inference.order import WorkQueue
-from napari_ood.inference.plan import plan_run
+from napari_ood.inference.plan import Plan, plan_run
 from napari_ood.models import resolve_device
 
 TILE, MPP = 256, 0.5
@@ -106,12 +106,11 @@ def bundle_named(name: str, folder: Path) -> Bundle:
     return bundle if name == "resnet18" else FreeBundle(bundle.path, bundle.card, bundle.hashes)
 
 
-def read_all(path: Path, bundle: Bundle, n_threads: int) -> list[Block]:
+def read_all(path: Path, plan: Plan, n_threads: int) -> list[Block]:
     """Read all tiles of a slide; keep the first shards up to ``MOST_IN_MEMORY`` tiles."""
     kept: list[Block] = []
     # A fresh slide each time: nothing may come from an earlier round's cache.
     with open_slide(path) as slide, ThreadPoolExecutor(n_threads) as pool:
-        plan = plan_run(slide, bundle)
         reader, size = TileReader(slide, plan), checked_batch_size("cpu", None)
         todo = shards_left(plan, np.zeros_like(plan.tissue))
         queue = WorkQueue(plan, todo, size)
@@ -126,7 +125,8 @@ def run_once(path: Path, bundle: Bundle, device: str) -> dict[str, Any]:
     """Run a fresh copy of the slide; the engine's record of it."""
     with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
         cpu = _cpu_seconds()
-        run = run_slide(slide, bundle, Path(folder) / "run.ood.zarr", device=device)
+        out = Path(folder) / "run.ood.zarr"
+        run = run_slide(slide, bundle, out, device=device, precision="fp32")
         session: dict[str, Any] = run.provenance["sessions"][-1]
         return {"n": run.n_tiles, "cpu": _cpu_seconds() - cpu, **session}
 
@@ -134,7 +134,9 @@ def run_once(path: Path, bundle: Bundle, device: str) -> dict[str, Any]:
 def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
     """Print the limits and the engine's speed; return their ratio."""
     n_threads = os.cpu_count() or 1
-    blocks = read_all(path, bundle, n_threads)
+    with open_slide(path) as slide:
+        plan = plan_run(slide, bundle)
+    blocks = read_all(path, plan, n_threads)
     n_forward = sum(len(block.tiles) for block in blocks)
     network = open_network(bundle, device)
 
@@ -150,7 +152,7 @@ def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
     for _ in range(rounds):
         took = timed(forward_all)
         _append(walls, cpus, "network alone", n_forward, took)
-        took = timed(lambda: read_all(path, bundle, n_threads))
+        took = timed(lambda: read_all(path, plan, n_threads))
         _append(walls, cpus, "reading alone", n, took)
         record = run_once(path, bundle, device)
         _append(walls, cpus, "engine", n, Took(record["seconds"], record["cpu"]))
@@ -217,7 +219,7 @@ def alone(path: Path, bundle: Bundle, device: str, most_tiles: int) -> dict[str,
     with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
         cpu = _cpu_seconds()
         run = run_slide(
-            slide, bundle, Path(folder) / "run.ood.zarr", device=device,
+            slide, bundle, Path(folder) / "run.ood.zarr", device=device, precision="fp32",
             on_progress=listener, cancel=lambda: n_done >= most_tiles,
         )  # fmt: skip
         seconds = run.provenance["sessions"][-1]["seconds"]

@@ -237,6 +237,41 @@ def test_what_is_on_screen_comes_first_and_changes_nothing(
     assert _same(run, run_slide(slide, tiny_bundle, tmp_path / "b.ood.zarr", device="cpu"))
 
 
+@pytest.mark.parametrize("batch_size", [3, 32])
+def test_a_camera_that_moves_and_a_stop_in_between_change_nothing(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path, batch_size: int
+) -> None:
+    whole = run_slide(
+        slide, tiny_bundle, tmp_path / "whole.ood.zarr", device="cpu", batch_size=batch_size
+    )
+    # Views smaller than a shard: parts of shards are stored before the rest of them.
+    views = [
+        (500.0, 700.0, 20.0, 20.0),
+        [(100.0, 500.0, 9.0, 9.0), (290.0, 900.0, 90.0, 9.0)],
+        None,
+    ]
+    seen: list[Progress] = []
+    out = tmp_path / "part.ood.zarr"
+    for stop in (3, 12, 10_000):
+        run_slide(
+            slide, tiny_bundle, out, device="cpu", batch_size=batch_size, on_progress=seen.append,
+            view=lambda: views[len(seen) % 3], cancel=lambda stop=stop: len(seen) >= stop,
+        )  # fmt: skip
+    run = open_run(out)
+    assert _same(run, whole)
+    assert sum(len(p.index) for p in seen) == whole.n_tiles
+    assert len(run.provenance["sessions"]) > 1
+    n = len(seen)
+    # Half-stored shards go on in batches of another size, too; bits may differ then.
+    run_slide(
+        slide, tiny_bundle, tmp_path / "c", device="cpu", batch_size=batch_size,
+        view=lambda: views[0], on_progress=seen.append, cancel=lambda: len(seen) > n,
+    )  # fmt: skip
+    other = run_slide(slide, tiny_bundle, tmp_path / "c", device="cpu", batch_size=5)
+    assert other.complete
+    np.testing.assert_allclose(other.logits, whole.logits, rtol=1e-4, atol=1e-5)
+
+
 def test_the_progress_adds_up(slide: Slide, tiny_bundle: Bundle, tmp_path: Path) -> None:
     seen: list[Progress] = []
     run = run_slide(slide, tiny_bundle, tmp_path / "a", device="cpu", on_progress=seen.append)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_ood.slides import Slide
 
 
-@dataclass
+@dataclass(eq=False)  # two blocks are never the same
 class Block:
     """A piece's tiles, read, and what the network has answered so far.
 

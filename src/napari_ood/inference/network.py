@@ -91,7 +91,7 @@ class Fitting:
             try:
                 if len(batch) <= self.most:
                     return self._forward(batch)
-                parts: Any = zip(*map(self._forward, batch.split(self.most)), strict=True)
+                parts: Any = zip(*map(self._forward, torch.split(batch, self.most)), strict=True)
                 logits, features = (torch.cat(part) for part in parts)
                 return logits, features
             except torch.OutOfMemoryError as error:

@@ -29,7 +29,7 @@ View = Callable[[], Region | Sequence[Region] | None]
 """What is on screen in level-0 pixels: one region, several, or nothing of the slide."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
     """Batches of one shard that are read together.
 

@@ -33,11 +33,14 @@ class Uploads:
         import torch
 
         self._device = torch.device(device)
-        self._stream = torch.cuda.Stream(self._device)
+        self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         self._buffers = [
             torch.empty(shape, dtype=torch.uint8, pin_memory=True) for _ in range(N_BUFFERS)
         ]
-        self._copied = [torch.cuda.Event() for _ in range(N_BUFFERS)]
+        self._copied = [
+            torch.cuda.Event()  # type: ignore[no-untyped-call]
+            for _ in range(N_BUFFERS)
+        ]
         self._next = 0
 
     def upload(self, tiles: NDArray[np.uint8]) -> Tensor:
@@ -67,7 +70,7 @@ class Uploads:
         )
         logits.copy_(outputs[0], non_blocking=True)
         features.copy_(outputs[1], non_blocking=True)
-        ended = torch.cuda.Event()
+        ended = torch.cuda.Event()  # type: ignore[no-untyped-call]
         ended.record(torch.cuda.current_stream(self._device))
 
         def answer() -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -25,6 +25,9 @@ JPEG_CODES = frozenset({6, 7, 34892, 33007})
 APERIO_J2K_YCBCR = 33003
 MAX_SEGMENT_BYTES = 512 * 2**20
 DIRECT_SEGMENT_BYTES = 8 * 2**20
+LARGE_WINDOW_PX = 2 * 1024**2
+"""Larger windows are no display's: a run reads the slide through. Of their tiles only those at the
+edges are wanted again, by the neighbour; the others would only drive them out of the cache."""
 _JPEG_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -88,13 +91,15 @@ class TiffPageReader:
             return self._read_direct(y, x, h, w)
         th, tw = self.tile
         out = np.empty((h, w, 3), np.uint8)
+        is_large = h * w > LARGE_WINDOW_PX
         for row in range(y // th, (y + h - 1) // th + 1):
             for column in range(x // tw, (x + w - 1) // tw + 1):
                 top, left = row * th, column * tw
                 y0, y1 = max(y, top), min(y + h, top + th)
                 x0, x1 = max(x, left), min(x + w, left + tw)
                 target = out[y0 - y : y1 - y, x0 - x : x1 - x]
-                tile = self._tile(row * self._columns + column)
+                keep = not is_large or (y1 - y0, x1 - x0) != self.tile
+                tile = self._tile(row * self._columns + column, keep)
                 if tile is None:
                     target[:] = 255
                     continue
@@ -104,7 +109,7 @@ class TiffPageReader:
                 target[: piece.shape[0], : piece.shape[1]] = piece
         return out
 
-    def _tile(self, index: int) -> RGB | None:
+    def _tile(self, index: int, keep: bool) -> RGB | None:
         key = (id(self), index)
         tile = self._cache.get(key)
         if tile is None:
@@ -112,7 +117,8 @@ class TiffPageReader:
             if samples is None:
                 return None
             tile = self._convert(samples)
-            self._cache.put(key, tile)
+            if keep:
+                self._cache.put(key, tile)
         return tile
 
     def _samples(self, index: int) -> Samples | None:
