@@ -34,6 +34,10 @@ QUESTIONS = {
     "tissue": "Where is tissue that the model has not learnt?",
 }
 NOT_FOR_DIAGNOSIS = "For research only. Not a medical device; not for diagnosis."
+PREDICTION_ONLY = (
+    "nothing here says what is foreign to the model: the slide was run for its prediction only and "
+    "the run holds no features, which OOD scores are made of"
+)
 _MOST_LIMITATIONS = 12
 
 
@@ -146,8 +150,13 @@ def gather(
         card=_card(scored),
         limitations=scored.card.limitations[:_MOST_LIMITATIONS],
         provenance=_provenance(scored),
-        warnings=tuple(str(w) for w in scored.run.provenance.get("warnings", ())),
+        warnings=_warnings(scored),
     )
+
+
+def _warnings(scored: ScoredRun) -> tuple[str, ...]:
+    recorded = tuple(str(w) for w in scored.run.provenance.get("warnings", ()))
+    return recorded if scored.run.has_features else (*recorded, PREDICTION_ONLY)
 
 
 def _role_of_regions(results: Results) -> str | None:
