@@ -218,14 +218,14 @@ def canvas(viewer: Any) -> Any:
     return viewer.window._qt_viewer.canvas.native
 
 
-def click_at(viewer: Any, cell: tuple[int, int], qtbot: Any) -> None:
-    """A real click in the middle of a tile of 32 µm."""
+def click_at(viewer: Any, cell: tuple[int, int], qtbot: Any, tile: float = 32) -> None:
+    """A real click in the middle of a tile, which is so many µm wide."""
     from qtpy.QtCore import QPoint, Qt
     from qtpy.QtTest import QTest
 
     camera = viewer.scene.camera
     native = canvas(viewer)
-    y, x = ((np.array(cell) + 0.5) * 32 - camera.center[-2:]) * camera.zoom
+    y, x = ((np.array(cell) + 0.5) * tile - camera.center[-2:]) * camera.zoom
     at = QPoint(round(native.width() / 2 + x), round(native.height() / 2 + y))
     QTest.mouseMove(native, at)
     QTest.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
@@ -233,7 +233,8 @@ def click_at(viewer: Any, cell: tuple[int, int], qtbot: Any) -> None:
 
 
 def settle(dock: Any, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not dock.inspector.working, timeout=WAIT_MS)
+    steps = dock.bridge.steps
+    qtbot.waitUntil(lambda: not (dock.inspector.working or steps.pending), timeout=WAIT_MS)
     qtbot.wait(60)
 
 

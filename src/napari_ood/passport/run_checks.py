@@ -63,6 +63,14 @@ def _foreign(run: Run, bundle: Bundle | None, key: str, title: str) -> Check:
     share = float((known > threshold).mean()) if len(known) else 0.0
     numbers: dict[str, float | str] = {"share": share, "score": score, "threshold": threshold}
     value = f"{percent(share)} of tiles"
+    if len(known) < len(values):
+        n = len(values) - len(known)
+        numbers["n_not_a_number"] = n
+        words = (
+            f"The network's answer is not a number for {n:,} of {len(values):,} tiles: its weights "
+            "overflow. Run the slide on the CPU, or train the bundle again."
+        )
+        return Check(key, title, Light.RED, value, words, numbers)
     usual = (
         "beyond 95 % of in-distribution tiles, measured as "
         f"{score_in_words(score, run.card)}; 5 % would be usual"

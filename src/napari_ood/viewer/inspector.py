@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from napari_ood.viewer.state import State
 
 NO_TILE_THERE = "The run has no tile there: it looks at tissue only."
+NOT_A_NUMBER = (
+    "The network's answer for this tile is not a number, so there is nothing to explain: its "
+    "weights overflow. Run the slide on the CPU, or train the bundle again."
+)
 
 
 class Inspector:
@@ -124,10 +128,19 @@ class Inspector:
         """Look at a tile; whether there is one. None is a point beside the grid of tiles."""
         maps = self.state.maps
         if maps is None or cell is None or maps.prediction[cell] == NO_TILE:
-            self._update(note=NO_TILE_THERE if maps is not None else "")
+            self._update(note=self._why_not(cell))
             return False
         self._choose((cell,))
         return True
+
+    def _why_not(self, cell: Cell | None) -> str:
+        """Why there is nothing to look at; cell None: beside the grid."""
+        maps = self.state.maps
+        if maps is None:
+            return ""
+        scored = self.session.scored(maps) if cell is not None else None
+        answered = scored is not None and bool(scored.run.done[cell])
+        return NOT_A_NUMBER if answered else NO_TILE_THERE
 
     def step(self, down: int, right: int) -> bool:
         """Go to the next tile in a direction, over gaps; whether there is one.

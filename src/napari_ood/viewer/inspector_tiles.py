@@ -41,7 +41,7 @@ def most_foreign(maps: Maps) -> Cell | None:
     if not len(finished):
         return None
     for overlay in (Overlay.OOD, Overlay.UNCERTAINTY):
-        scores = maps.scores[overlay]
+        scores = np.where(maps.prediction != NO_TILE, maps.scores[overlay], np.nan)
         if np.isfinite(scores).any():
             row, col = np.unravel_index(int(np.nanargmax(scores)), maps.shape)
             return int(row), int(col)

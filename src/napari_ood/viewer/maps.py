@@ -115,7 +115,7 @@ class Maps:
     classes, colors : names and ``"#RRGGBB"`` per class
     whole_image : whether the only tile is an image, or a region of it, as a whole
     image_probabilities : [C] float32, of that image once it is done; None before, and on slides
-    prediction : (rows, cols) uint16, class + 1, 0 where no tile
+    prediction : (rows, cols) uint16, class + 1, 0 where no tile, or no answer that is a number
     probability : (rows, cols) float32, NaN where no tile
     scores : the same per overlay that has a colour scale
     combined : (rows, cols, 4) uint8 RGBA, prediction fading to white with uncertainty
@@ -226,9 +226,9 @@ class Maps:
         self.probability[rows, cols] = p.max(axis=1)
         for overlay, scale in self.scales.items():
             self.scores[overlay][rows, cols] = self._score(scale.score, logits, features)
-        self.prediction[rows, cols] = p.argmax(axis=1) + 1
+        self.prediction[rows, cols] = _class_of(p)
         self._combine((rows, cols))
-        if self.whole_image:
+        if self.whole_image and np.isfinite(p[0]).all():
             self.image_probabilities = p[0]
         self._dirty = True
 
@@ -269,7 +269,7 @@ class Maps:
         if probabilities is not None and len(probabilities):
             probability, prediction = probability.copy(), prediction.copy()
             probability[rows, cols] = probabilities.max(axis=1)
-            prediction[rows, cols] = probabilities.argmax(axis=1) + 1
+            prediction[rows, cols] = _class_of(probabilities)
         scales = MappingProxyType({**self.scales, **{o: s for o, (s, _) in scores.items()}})
         combined, unsure = self.combined, scales.get(Overlay.UNCERTAINTY)
         if unsure is not None:
@@ -342,6 +342,12 @@ class Maps:
     def _share(self, overlay: Overlay, values: Mapping[Overlay, float]) -> float | None:
         scale = self.scales.get(overlay)
         return scale.share_below(values[overlay]) if scale else None
+
+
+def _class_of(probabilities: Floats) -> NDArray[np.intp]:
+    """Class + 1 of [n, C]; NO_TILE where the network's answer is not a number: it names none."""
+    known = np.isfinite(probabilities).all(axis=1)
+    return np.where(known, probabilities.argmax(axis=1) + 1, NO_TILE)
 
 
 def _scales(card: Card, reference: Reference | None, features: bool) -> dict[Overlay, Scale]:

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_ood.explain.cause_rules import SHARE
 from napari_ood.explain.causes import NOTHING
-from napari_ood.viewer.widgets import text_label
+from napari_ood.viewer.widgets import sentence, text_label
 
 if TYPE_CHECKING:
     from napari_ood.explain import Cause, Evidence
@@ -47,7 +47,7 @@ class CauseSection(QWidget):
     def show_cause(self, answer: Answer[Cause], foreign: bool | None) -> None:
         """Show the answer for one tile; ``foreign`` by its thresholds, None where not known."""
         cause = answer.value
-        self.message.setText(answer.words)
+        self.message.setText(sentence(answer.words))
         self.message.setVisible(bool(answer.words))
         for widget in (self.name, self.words, self.note):
             widget.setVisible(cause is not None)

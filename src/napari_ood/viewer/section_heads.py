@@ -11,7 +11,7 @@ from qtpy.QtGui import QColor, QFont, QHelpEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QCheckBox, QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
-from napari_ood.viewer.widgets import ClassLegend, text_label
+from napari_ood.viewer.widgets import ClassLegend, sentence, text_label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,7 +166,7 @@ class HeadsSection(QWidget):
     ) -> None:
         """Show the answer for one tile, or why there is none."""
         heads = answer.value
-        self.message.setText(answer.words)
+        self.message.setText(sentence(answer.words))
         self.message.setVisible(bool(answer.words))
         for widget in (self.bars, self.words, self.legend, self.numbers):
             widget.setVisible(heads is not None)

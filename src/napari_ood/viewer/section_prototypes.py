@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_ood.viewer.picture import Picture
-from napari_ood.viewer.widgets import ClassLegend, text_label
+from napari_ood.viewer.widgets import ClassLegend, sentence, text_label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ class PrototypesSection(QWidget):
     ) -> None:
         """Show the nearest tiles, or why there are none."""
         found = answer.value
-        self.message.setText(answer.words)
+        self.message.setText(sentence(answer.words))
         self.message.setVisible(bool(answer.words))
         for widget in (self.words, self.space, self.legend):
             widget.setVisible(found is not None)

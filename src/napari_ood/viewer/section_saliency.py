@@ -27,7 +27,7 @@ from napari_ood.viewer.saliency_choices import (
     target_choices,
 )
 from napari_ood.viewer.saliency_layer import limits_of, ramp_of
-from napari_ood.viewer.widgets import ColorBar, text_label
+from napari_ood.viewer.widgets import ColorBar, sentence, text_label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,7 +155,7 @@ class SaliencySection(QWidget):
         self._show_map(state.shown, method)
 
     def _show_message(self, state: Inspected) -> None:
-        text = state.problem
+        text = sentence(state.problem)
         if state.explaining:
             text = LOADING if state.share is None and not state.layers else ""
         self.message.setText(text)
@@ -206,8 +206,9 @@ class SaliencySection(QWidget):
         low, high = limits_of(shown)
         words = ("against", "for") if shown.saliency.signed else ("nothing", "much")
         self.scale.set_scale(ramp_of(shown.saliency.signed).table(), low, high, words)
-        self.scale.setToolTip(
-            f"{shown.saliency.unit}. The same scale for every tile of this slide."
+        self.sign.setText(
+            f"{sign_in_words(method)} Unit: {shown.saliency.unit}; one scale for every tile of this "
+            "slide."
         )
 
 

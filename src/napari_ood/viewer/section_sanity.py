@@ -14,7 +14,7 @@ from napari_ood.viewer.curves_plot import DELETION, INSERTION, PROBABILITY, Curv
 from napari_ood.viewer.picture import Picture, lay_over
 from napari_ood.viewer.saliency_layer import limits_of, ramp_of
 from napari_ood.viewer.section_passport import LightIcon
-from napari_ood.viewer.widgets import Section, text_label
+from napari_ood.viewer.widgets import Section, sentence, text_label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +92,7 @@ class SanitySection(Section):
         self.cancel.setVisible(state.checking)
         self.bar.setRange(0, 0 if state.check_share is None else PERCENT)
         self.bar.setValue(round(PERCENT * (state.check_share or 0.0)))
-        self.message.setText(state.check_problem)
+        self.message.setText(sentence(state.check_problem))
         self.message.setVisible(bool(state.check_problem))
         found = state.randomised
         self.maps.setVisible(found is not None)

@@ -10,11 +10,12 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_ood.passport import Light
+from napari_ood.scores.names import score_and_formula
 from napari_ood.viewer.layers import TITLES
 from napari_ood.viewer.maps import SCORED, Overlay
 from napari_ood.viewer.picture import Picture
 from napari_ood.viewer.section_passport import LightIcon
-from napari_ood.viewer.widgets import text_label
+from napari_ood.viewer.widgets import capitalised, text_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +55,8 @@ def verdict_on(readout: Readout, limits: Mapping[Overlay, float]) -> Verdict:
         which = f" ({kinds})" if kinds else ""
         return Verdict(Light.RED, f"Do not trust it: foreign to the model{which}.")
     if known.get(Overlay.UNCERTAINTY):
-        return Verdict(Light.YELLOW, "Take care: the model is unsure here.")
+        also = "" if Overlay.OOD in known else " Whether it is foreign is not known."
+        return Verdict(Light.YELLOW, f"Take care: the model is unsure here.{also}")
     if Overlay.OOD in known:
         sure = ", and it is sure" if Overlay.UNCERTAINTY in known else ""
         return Verdict(Light.GREEN, f"Like what the model knows{sure}.")
@@ -158,7 +160,7 @@ class TileSection(QWidget):
         self.place.setText(_place(state))
         cause = state.look.cause.value if state.look is not None else None
         named = cause is not None and verdict.light is Light.RED
-        self.cause.setText(f"Looks like: {cause.name}" if cause is not None and named else "")
+        self.cause.setText(f"Probable cause: {cause.name}" if cause is not None and named else "")
         self.cause.setVisible(bool(self.cause.text()))
         pixels = state.look.pixels if state.look is not None else None
         word = "reading…" if pixels is None or not pixels.words else "no pixels"
@@ -190,9 +192,13 @@ class TileSection(QWidget):
             value = readout.value(overlay)
             if value is None:
                 continue
-            name = name_of(overlay, maps.scales[overlay].score)
-            for column, text in enumerate((name, *_row(value, limits.get(overlay)))):
+            score = maps.scales[overlay].score
+            tip = capitalised(score_and_formula(score, maps.card))
+            for column, text in enumerate(
+                (name_of(overlay, score), *_row(value, limits.get(overlay)))
+            ):
                 label = QLabel(text)
+                label.setToolTip(tip)
                 if column:
                     label.setAlignment(Qt.AlignmentFlag.AlignRight)
                 self._rows.addWidget(label, row, column)
@@ -209,10 +215,15 @@ def name_of(overlay: Overlay, score: str) -> str:
 
 def _row(value: float, limit: float | None) -> tuple[str, str]:
     """A value, and how it lies to its threshold."""
-    number = f"<b>{value:.3g}</b>"
-    if limit is None or math.isnan(value):
-        return number, ""
-    return number, f"{'▲ above' if value > limit else '▽ below'} {limit:.3g}"
+    if math.isnan(value):
+        return "not a number", ""
+    shown = f"{value:.3g}"
+    if limit is None:
+        return f"<b>{shown}</b>", ""
+    # As many decimals as the value: 1.02 is below 1.10, not below 1.1.
+    decimals = len(shown.partition(".")[2]) if "e" not in shown else 0
+    at = f"{limit:.{decimals}f}" if decimals else f"{limit:.3g}"
+    return f"<b>{shown}</b>", f"{'▲ above' if value > limit else '▽ below'} {at}"
 
 
 def _place(state: Inspected) -> str:

@@ -54,6 +54,12 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def sentence(message: str) -> str:
+    """An error's message, which begins small and has no full stop, as a sentence."""
+    ended = message.endswith((".", "…", "?", "!")) or not message
+    return capitalised(message) + ("" if ended else ".")
+
+
 def swatch(color: str, size: int = SWATCH_PX) -> QPixmap:
     """A square of one colour."""
     pixmap = QPixmap(size, size)
