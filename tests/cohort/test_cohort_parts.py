@@ -27,14 +27,6 @@ def test_largest_slides_come_first_and_each_once(tmp_path: Path) -> None:
     assert jobs[0].out == str(tmp_path / "out" / "c.ood.zarr")
 
 
-def test_slides_with_equal_names_are_refused_before_anything_runs(
-    tiny_bundle: Bundle, tmp_path: Path
-) -> None:
-    with pytest.raises(RunError, match="would both be written to"):
-        run_cohort([tmp_path / "x" / "s.svs", tmp_path / "y" / "s.svs"], tiny_bundle, tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
 def test_scheduler_that_is_not_there(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

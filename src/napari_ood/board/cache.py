@@ -49,9 +49,11 @@ class RowCache:
         self._lock = threading.Lock()
         self._rows: dict[str, dict[str, Any]] = {}
         self._n_lines = 0
+        self._torn = False
         with suppress(OSError), self._path.open("rb") as lines:
             for line in lines:
                 self._n_lines += 1
+                self._torn = not line.endswith(b"\n")  # whoever wrote it was stopped half-way
                 with suppress(ValueError, KeyError, TypeError):
                     entry = json.loads(line)
                     self._rows[entry["stamp"]] = entry["row"]
@@ -78,8 +80,8 @@ class RowCache:
                 # One write of one buffer in append mode: lines of two processes do not mix.
                 handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
                 try:
-                    os.write(handle, line.encode())
-                    self._n_lines += 1
+                    os.write(handle, ("\n" * self._torn + line).encode())
+                    self._n_lines, self._torn = self._n_lines + 1, False
                 finally:
                     os.close(handle)
 

@@ -84,7 +84,7 @@ class Track:
     median : [n] float64, rolling median
     baseline : [n] bool
     ewma, low, high : [n] float64, the chart and its limits as shares; None without a baseline
-    centre : median share of the baseline; None without one
+    centre : of the chart, as a share; None without a baseline
     note : why there is no chart, else ""
     """
 
@@ -124,7 +124,7 @@ class Track:
         if self.note:
             return f"{self.scanner}: {self.note}"
         assert self.ewma is not None and self.centre is not None
-        usual = f"{100 * self.centre:.1f} %"
+        usual = f"{100 * float(np.median(self.shares[self.baseline])):.1f} %"
         if self.since is not None:
             way = "risen" if self.ewma[-1] > self.centre else "fallen"
             # Not the average, which by its clipping is behind a large change.
@@ -222,9 +222,10 @@ def _track(
         return Track(**{**vars(known), "note": note})
     chart = control_chart(logit(shares, tiles), chosen, _binomial_spread(shares, tiles, chosen))
     as_shares = [expit(values) for values in chart]
+    centre = float(expit(np.array([np.median(logit(shares, tiles)[chosen])]))[0])
     return Track(**{
         **vars(known), "ewma": as_shares[0], "low": as_shares[1], "high": as_shares[2],
-        "centre": float(np.median(shares[chosen])),
+        "centre": centre,
     })  # fmt: skip
 
 
@@ -259,8 +260,8 @@ def control_chart(
     for i, value in enumerate(clipped.tolist()):
         z = LAMBDA * value + (1 - LAMBDA) * z
         average[i] = z
-    i = np.arange(1, len(values) + 1)
-    reach = LIMIT * spread * np.sqrt(LAMBDA / (2 - LAMBDA) * (1 - (1 - LAMBDA) ** (2 * i)))
+    n = np.arange(1, len(values) + 1)
+    reach = LIMIT * spread * np.sqrt(LAMBDA / (2 - LAMBDA) * (1 - (1 - LAMBDA) ** (2 * n)))
     return average, centre - reach, centre + reach
 
 

@@ -57,7 +57,8 @@ def measure_run(run: Run, bundle: Bundle | None, why_not: str = "") -> SlideRow:
     )
     if not run.n_tiles:
         return row
-    row = replace(row, classes=_class_shares(scored), **_uncertainty(scored))
+    mean, high = _uncertainty(scored)
+    row = replace(row, classes=_class_shares(scored), uncertainty=mean, uncertainty_95=high)
     if bundle is None:
         return replace(row, error=why_not or "its bundle is not at hand")
     try:
@@ -82,7 +83,14 @@ def _with_shares(row: SlideRow, scored: ScoredRun) -> SlideRow:
     shares = {role: _share(scored, threshold) for role, threshold in thresholds.items()}
     known = {role: share for role, share in shares.items() if share is not None}
     worst = worst_region(scored, thresholds["ood"]) if "ood" in thresholds else None
-    return replace(row, **known, light=light_of(known), worst=worst)
+    return replace(
+        row,
+        ood=known.get("ood"),
+        appearance=known.get("appearance"),
+        tissue=known.get("tissue"),
+        light=light_of(known),
+        worst=worst,
+    )
 
 
 def _share(scored: ScoredRun, threshold: Threshold) -> float | None:
@@ -134,16 +142,13 @@ def _class_shares(scored: ScoredRun) -> tuple[tuple[str, float], ...]:
     return tuple(zip(scored.classes, shares.tolist(), strict=True))
 
 
-def _uncertainty(scored: ScoredRun) -> dict[str, float]:
-    """Mean and quantile; empty where the bundle has no such score or it needs the bundle."""
+def _uncertainty(scored: ScoredRun) -> tuple[float | None, float | None]:
+    """Mean and quantile; None where the bundle has no such score or it needs the bundle."""
     try:
         values = scored.score("uncertainty")
     except OodError:
-        return {}
+        return None, None
     values = values[np.isfinite(values)]
     if not len(values):
-        return {}
-    return {
-        "uncertainty": float(values.mean(dtype=np.float64)),
-        "uncertainty_95": float(np.quantile(values, HIGH)),
-    }
+        return None, None
+    return float(values.mean(dtype=np.float64)), float(np.quantile(values, HIGH))

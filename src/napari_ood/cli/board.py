@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ood.cli.interrupt import interrupt_sets_event
 from napari_ood.cli.progress import StatusLine
 from napari_ood.cli.report import CANCELLED, check_folder, complain, print_json
+from napari_ood.doctor.libraries import has_display
+from napari_ood.errors import OodError
 
 if TYPE_CHECKING:
     from napari_ood.board import Board, Drift
 
 
 def board(args: Namespace) -> int:
-    """Write the board. Returns 0, or 130 when cancelled."""
+    """Write the board, or open a slide of it. Returns 0, or 130 when cancelled."""
+    if args.open is not None:
+        return open_slide(args.folder, args.open)
     from napari_ood.board import Baseline, drift_of, read_board
     from napari_ood.export.board_html import write_board
 
@@ -44,6 +49,29 @@ def board(args: Namespace) -> int:
         print_json({**found.as_dict(), "drift": drift_facts(drift)}, indent=1)
     else:
         print(sentence(found, drift, out), flush=True)
+    return 0
+
+
+def open_slide(folder: Path, name: str) -> int:
+    """Open napari with the board of a cohort, and one slide of it at its worst region.
+
+    Raises
+    ------
+    OodError
+        If there is no display, or no such slide.
+    """
+    from napari_ood.board.reading import list_entries
+    from napari_ood.naming import run_name
+
+    if not has_display():
+        raise OodError("there is no display here to open napari on; board FILE.html needs none")
+    names = [run_name(entry.run) for entry in list_entries(folder.absolute())[1]]
+    if name not in names:
+        near = get_close_matches(name, names, 1)
+        raise OodError(f"{folder} has no slide {name!r}{f'; {near[0]}?' if near else ''}")
+    from napari_ood.viewer.app import open_cohort
+
+    open_cohort(folder, name)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,13 @@ from napari_ood.inference.store import RunWriter
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+OPEN_SLIDES = 1000
+"""Slides, at least, that the scheduler knows of: it would need 1 GB for a hundred thousand."""
+SLIDES_PER_WORKER = 4
+"""Or so many per worker, where that is more: the next task is there before one is finished."""
+REPORTS = 200
+"""Reports that are fetched at once: a message for each takes longer than all that it says."""
 
 
 @dataclass
@@ -135,13 +143,38 @@ class Dispatcher:
         self.tracks = [Track(job, rank) for rank, job in enumerate(jobs)]
         self.workers: dict[str, dict[str, Any]] = {}
         self.n_tiles = self.n_done = self.n_failed = 0
-        for track in self.tracks:
-            self._submit(track)
+        self._waiting = deque(self.tracks)
+        self._n_open = 0
+        self._bytes_done = 0.0  # of slides that were computed, in part or whole
+        self._bytes_left = float(sum(job.size for job in jobs))
+        self.fill(1)
 
     @property
     def busy(self) -> bool:
         """Whether tasks are out."""
         return bool(self._tickets)
+
+    def fill(self, n_workers: int) -> None:
+        """Hand out slides until there is enough to do for so many workers."""
+        most = max(OPEN_SLIDES, SLIDES_PER_WORKER * n_workers)
+        if not self._waiting or self._n_open > most / 2:
+            return  # many at once take a tenth of the time
+        tracks = [
+            self._waiting.popleft() for _ in range(min(most - self._n_open, len(self._waiting)))
+        ]
+        self._n_open += len(tracks)
+        futures = self._client.map(
+            begin_slide,
+            [self._name] * len(tracks),
+            [track.job for track in tracks],
+            key=[f"ood-slide-{track.rank}-{uuid4().hex}" for track in tracks],
+            pure=False,
+            resources=self._resources or None,
+            # A lambda travels by value: the scheduler need not have this package.
+            priority=lambda key: -int(key.split("-")[2]),
+        )
+        for track, future in zip(tracks, futures, strict=True):
+            self._handed_out(Ticket(track, None, 0, future))
 
     def take(self, timeout: float) -> bool:
         """Wait for one report and act on it; return whether there was one.
@@ -151,13 +184,39 @@ class Dispatcher:
         RunError
             If the scheduler went away.
         """
+        futures = self._finished_futures(timeout)
+        reports = self._fetched(futures)
+        for future in futures:
+            key = str(future.key)
+            self._take(self._tickets.pop(key), reports.get(key))
+        return bool(futures)
+
+    def _finished_futures(self, timeout: float) -> list[Future[Report]]:
+        """Those that ended since the last call; waits for one."""
+        found: list[Future[Report]] = []
         try:
-            future = self._finished.get(timeout=timeout)
+            found.append(self._finished.get(timeout=timeout))
+            while len(found) < REPORTS:
+                found.append(self._finished.get_nowait())
         except queue.Empty:
-            return False
-        ticket = self._tickets.pop(str(future.key))
+            pass
+        return found
+
+    def _fetched(self, futures: list[Future[Report]]) -> dict[str, Report]:
+        """What workers sent, by key; {} where not all of it can be had at once."""
+        ready = [future for future in futures if future.status == "finished"]
+        if len(ready) < 2:
+            return {}
+        try:
+            found = self._client.gather(ready)
+        except Exception:  # noqa: BLE001  asked for one by one, each says what is wrong with it
+            return {}
+        return {str(future.key): report for future, report in zip(ready, found, strict=True)}
+
+    def _take(self, ticket: Ticket, report: Report | None) -> None:
         track = ticket.track
-        outcome = self._outcome(ticket)
+        share_before, counted_before = track.share, bool(track.works)
+        outcome = self._outcome(ticket, report)
         if isinstance(outcome, Failure):
             self._failed(ticket, outcome)
         else:
@@ -172,12 +231,22 @@ class Dispatcher:
         track.open_tasks -= 1
         if not track.open_tasks:
             self._finish(track)
-        return True
+            self._n_open -= 1
+            self.fill(len(self.workers))
+        self._count(track, share_before, counted_before)
+
+    def _count(self, track: Track, share_before: float, counted_before: bool) -> None:
+        """Keep sums up to date: to add all slides up for each report would take hours."""
+        self._bytes_left -= track.job.size * (track.share - share_before)
+        if track.works:
+            new = track.share - (share_before if counted_before else 0.0)
+            self._bytes_done += track.job.size * new
 
     def cancel(self) -> None:
         """Take back what is out. Running tasks are stopped by taking the plugin away."""
         self._client.cancel([ticket.future for ticket in self._tickets.values()])
         self._tickets.clear()
+        self._waiting.clear()
 
     def records(self) -> list[dict[str, Any]]:
         """What became of each slide, in the order of the jobs; ends those that are open."""
@@ -190,8 +259,7 @@ class Dispatcher:
     def progress(self, n_workers: int) -> CohortProgress:
         """Where the cohort stands."""
         seconds = max(time.monotonic() - self._started, 1e-9)
-        computed = sum(t.job.size * t.share for t in self.tracks if t.works)
-        left = sum(t.job.size * (1 - t.share) for t in self.tracks)
+        computed, left = self._bytes_done, max(self._bytes_left, 0.0)
         return CohortProgress(
             n_slides=len(self.tracks),
             n_done=self.n_done,
@@ -215,14 +283,17 @@ class Dispatcher:
             # one worker it shall not do to those that still have work.
             priority=-track.rank - attempt * len(self.tracks),
         )
-        track.open_tasks += 1
-        self._tickets[str(future.key)] = Ticket(track, cells, attempt, future)
-        future.add_done_callback(self._finished.put)
+        self._handed_out(Ticket(track, cells, attempt, future))
 
-    def _outcome(self, ticket: Ticket) -> Begun | Work | Failure:
+    def _handed_out(self, ticket: Ticket) -> None:
+        ticket.track.open_tasks += 1
+        self._tickets[str(ticket.future.key)] = ticket
+        ticket.future.add_done_callback(self._finished.put)
+
+    def _outcome(self, ticket: Ticket, report: Report | None) -> Begun | Work | Failure:
         future = ticket.future
-        if future.status == "finished":
-            report = future.result()
+        if report is not None or future.status == "finished":
+            report = report or future.result()
             self._met(ticket.track, report)
             return report.outcome
         if future.status != "error":

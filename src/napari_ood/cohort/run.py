@@ -37,7 +37,9 @@ POLL_S = 0.2
 WORKERS_S = 2.0
 """How often to look which workers there are."""
 MANIFEST_S = 10.0
-"""How often to write the manifest meanwhile."""
+"""How often to write the manifest meanwhile, unless that takes long."""
+MANIFEST_SHARE = 0.05
+"""Of the time, at most, that goes into writing it: of 100,000 slides it has 50 MB."""
 
 NO_DASHBOARD = "no dashboard: it needs bokeh here and where the scheduler runs (pip install bokeh)"
 
@@ -86,8 +88,8 @@ def run_cohort(
     features : as ``run_slide`` takes it
     task_tiles : tiles of one task, about; by device by default
     on_progress : called in this thread, several times a second while something happens
-    on_notice : called with one line: the dashboard's address, or what it lacks; a slide that failed;
-        no workers
+    on_notice : called with one line: the dashboard's address, or what it lacks; a slide that
+        failed; no workers
     cancel : polled; once true (or set), running tasks stop within a batch
 
     Returns
@@ -192,20 +194,22 @@ def _supervise(
     checkpoint: Callable[[], object],
 ) -> None:
     """Take reports until none are out or the user cancels."""
-    n_workers, looked, written = 0, float("-inf"), time.monotonic()
+    n_workers, looked, due = 0, float("-inf"), time.monotonic() + MANIFEST_S
     complained = False
     while dispatcher.busy and not stop():
         now = time.monotonic()
         if now - looked > WORKERS_S:
             looked = now
             n_workers = _suitable(client, device)
+            dispatcher.fill(n_workers)
             if not n_workers and not complained:
                 kind = f" with --resources {GPU}=1" if resources_for(device) else ""
                 notice(f"waiting for workers: start some{kind}, or Ctrl-C")
             complained = not n_workers
-        if now - written > MANIFEST_S:
+        if now > due:
             checkpoint()
             written = time.monotonic()
+            due = written + max(MANIFEST_S, (written - now) / MANIFEST_SHARE)
         dispatcher.take(POLL_S)
         if on_progress:
             on_progress(dispatcher.progress(n_workers))

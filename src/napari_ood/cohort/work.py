@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,6 +223,7 @@ def cell_of(shard: Shard, plan: Plan) -> tuple[int, int]:
     return shard.top // plan.shard[0], shard.left // plan.shard[1]
 
 
+@cache
 def describe_worker() -> dict[str, Any]:
     """Machine and versions, for the manifest."""
     return {"host": platform.node(), "versions": package_versions()}

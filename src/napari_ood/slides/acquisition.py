@@ -115,7 +115,8 @@ def _checked(
         return None
     has_clock = bool(clock) and clock[0] is not None
     try:
-        found = datetime(year, month, day, *(part or 0 for part in clock))
+        hour, minute, second = (*(part or 0 for part in clock), 0, 0, 0)[:3]
+        found = datetime(year, month, day, hour, minute, second)
     except ValueError:
         return None
     return found.isoformat() if has_clock else found.date().isoformat()

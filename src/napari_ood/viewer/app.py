@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-ood"
 DOCK = "OOD"
+COHORT_DOCK = "OOD cohort"
 WINDOW_PX = (1600, 1000)
 SETTLE_MS = 200
 
@@ -50,6 +51,24 @@ def open_in_napari(paths: Iterable[str | Path], block: bool = True) -> Viewer:
     viewer = new_window()
     for path in paths:
         viewer.open(Path(path), plugin=PLUGIN)
+    if block:
+        napari.run()
+    return viewer
+
+
+def open_cohort(folder: str | Path, name: str | None = None, block: bool = True) -> Viewer:
+    """Open the board of a cohort in a new window, and one of its slides at its worst region.
+
+    Parameters
+    ----------
+    folder : of the cohort
+    name : of a run in it, without suffix
+    block : wait until the window is closed
+    """
+    viewer = napari.Viewer(title="napari-ood")
+    viewer.window.resize(*WINDOW_PX)
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, COHORT_DOCK)
+    dock.read(Path(folder).absolute(), name)
     if block:
         napari.run()
     return viewer

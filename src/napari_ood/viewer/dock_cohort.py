@@ -80,6 +80,7 @@ class CohortDock(QWidget):
         self.drift = DriftSection()
         self._missing: SlideRow | None = None
         self._placed = False
+        self._to_open: str | None = None
         self._lay_out()
         self._connect()
         self._timer = QTimer(self)
@@ -143,8 +144,15 @@ class CohortDock(QWidget):
 
     # ---------------------------------------------------------------- what the user asks for
 
-    def read(self, folder: Path) -> None:
-        """Read a cohort's folder; rows come as they are known."""
+    def read(self, folder: Path, name: str | None = None) -> None:
+        """Read a cohort's folder; rows come as they are known.
+
+        Parameters
+        ----------
+        folder : of the cohort
+        name : of a slide that is to be opened as soon as it was read
+        """
+        self._to_open = name
         self.model.clear()
         self._say("")
         self.reading.read(folder)
@@ -158,6 +166,12 @@ class CohortDock(QWidget):
         self.table.choose(place)
         problem = self.opening.open(row)
         self._say(problem, row if problem and Path(row.run).is_dir() else None)
+
+    def _open_named(self) -> None:
+        name, self._to_open = self._to_open, None
+        places = [i for i, row in enumerate(self.model.rows) if row.name == name]
+        if places:
+            self.open_slide(places[0])
 
     def _choose(self, place: int) -> None:
         if self.model.row_of(place) is None:
@@ -199,6 +213,8 @@ class CohortDock(QWidget):
         if self.reading.outcome is not None:
             remember_cohort(self.reading.outcome.board.folder)
         self._show_state()
+        if self.reading.outcome is not None:
+            self._open_named()
 
     def _show_state(self) -> None:
         reading, rows = self.reading, self.model.rows

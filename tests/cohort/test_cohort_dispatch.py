@@ -1,0 +1,73 @@
+"""The dispatcher with a real scheduler and work that computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from distributed import Client, LocalCluster
+
+from napari_ood.cohort import dispatch
+from napari_ood.cohort.client import environment_kept
+from napari_ood.cohort.dispatch import Dispatcher
+from napari_ood.cohort.plan import Job, Settings
+from napari_ood.cohort.tasks import CohortPlugin
+from napari_ood.cohort.work import Begun, Cells, Work, Workplace
+
+SESSION: dict[str, Any] = {"seconds": 1.0}
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """One worker in this process, one task at a time."""
+    with (
+        environment_kept(),
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
+            memory_limit=0,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as connected,
+    ):  # fmt: skip
+        yield connected
+
+
+def test_order_window_and_sums(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest slide first, each with its parts; few are open at once; nothing is lost."""
+    begun: list[int] = []
+
+    def begin(self: Workplace, job: Job) -> Begun:
+        i = int(job.slide)
+        begun.append(i)
+        if i == 3:
+            raise ValueError("not this one")
+        if i == 5:
+            return Begun("f", 0, 60, parts=tuple(((0, k),) for k in range(6)))
+        return Begun("f", 0, 10, (), Work(10, dict(SESSION)))
+
+    def part(self: Workplace, job: Job, cells: Cells) -> Work:
+        return Work(10, dict(SESSION))
+
+    monkeypatch.setattr(Workplace, "begin", begin)
+    monkeypatch.setattr(Workplace, "part", part)
+    monkeypatch.setattr(dispatch, "OPEN_SLIDES", 8)
+    client.register_plugin(CohortPlugin(Settings("none", {}), "test"), name="test")
+    jobs = [Job(str(i), f"/nowhere/{i}.ood.zarr", 100 - i) for i in range(40)]
+    told: list[str] = []
+    dispatcher = Dispatcher(client, "test", jobs, 1, {}, told.append)
+    most = 0
+    while dispatcher.busy:
+        most = max(most, dispatcher._n_open)
+        dispatcher.take(5)
+        now = dispatcher.progress(1)
+        left = sum(t.job.size * (1 - t.share) for t in dispatcher.tracks)
+        computed = sum(t.job.size * t.share for t in dispatcher.tracks if t.works)
+        assert dispatcher._bytes_left == pytest.approx(left)
+        assert dispatcher._bytes_done == pytest.approx(computed)
+    assert most == 8
+    first = list(dict.fromkeys(begun))
+    assert len(begun) == 41  # one was tried again
+    assert first == list(range(40)) and begun.count(3) == 2
+    assert (now.n_done, now.n_failed) == (38, 2)  # no run was written of the slide in parts
+    assert now.n_tiles == 38 * 10 + 6 * 10
+    assert any("not this one" in text for text in told)
