@@ -277,6 +277,7 @@ def _provenance(scored: ScoredRun) -> tuple[Row, ...]:
         ),
         Row("Grid", f"{grid.rows} × {grid.cols} tiles of {grid.tile} px, stride {grid.stride} px"),
         Row("Temperature of the softmax", f"{scored.temperature:.4g}"),
+        Row("Computed in", f"{scored.run.arithmetic}; features stored: {scored.run.features_as}"),
         Row("Versions", _joined(record.get("versions", {}))),
         *(Row("Computed", _session(session)) for session in record.get("sessions", [])[-3:]),
         Row("Report by", f"napari-ood {__version__}"),
