@@ -320,7 +320,8 @@ def test_what_bf16_and_float16_change_is_bounded_on_real_tiles(
         unit = limit - low
         exact = before.score(score, logits, features)
         rough = after.score(score, *half)
-        assert np.abs(rough - exact).max() <= 1.0 * unit, score
+        # Far beyond the threshold it is a share of the score that changes.
+        assert (np.abs(rough - exact) <= 0.9 * unit + 0.2 * np.abs(exact - limit)).all(), score
         assert np.quantile(np.abs(rough - exact), 0.95) <= 0.35 * unit, score
         turned = (exact > limit) != (rough > after.quantile(score, 0.95))
         assert turned.mean() <= 0.06, score
