@@ -239,15 +239,13 @@ class DriftPlot(QWidget):
     def _draw_chart(self, painter: QPainter, track: Track) -> None:
         painter.setBrush(Qt.BrushStyle.NoBrush)
         if track.ewma is not None and track.low is not None and track.high is not None:
-            upper, lower = (
-                _path(*self._points(track.days, track.high)),
-                _path(*self._points(track.days[::-1], track.low[::-1])),
-            )
+            outline = _corners(*self._points(track.days, track.high))
+            outline += _corners(*self._points(track.days[::-1], track.low[::-1]))
             band = QColor(INK)
             band.setAlphaF(0.2)
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(band)
-            painter.drawPolygon(QPolygonF([*upper, *lower]))
+            painter.drawPolygon(QPolygonF(outline))
             painter.setBrush(Qt.BrushStyle.NoBrush)
         grey = QColor(self.palette().windowText().color())
         grey.setAlphaF(0.45)
@@ -268,4 +266,8 @@ class DriftPlot(QWidget):
 
 
 def _path(x: Floats, y: Floats) -> QPolygonF:
-    return QPolygonF([QPointF(a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True)])
+    return QPolygonF(_corners(x, y))
+
+
+def _corners(x: Floats, y: Floats) -> list[QPointF]:
+    return [QPointF(a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
