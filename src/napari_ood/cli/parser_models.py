@@ -76,6 +76,12 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "tile resembles; only where the data's licence, and the patients' consent, let you pass "
         "them on with the bundle",
     )
+    group.add_argument(
+        "--bf16",
+        action="store_true",
+        help="also keep what held-out tiles give in bf16: runs in bf16 then have thresholds of "
+        "their own, and --precision auto may choose it where it changes next to no decision",
+    )
 
 
 def _add_tiles(group: argparse._ArgumentGroup) -> None:

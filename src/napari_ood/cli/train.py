@@ -38,6 +38,7 @@ def train(args: Namespace) -> int:
         init=args.init,
         name=args.name,
         thumbnails=args.thumbnails,
+        bf16=args.bf16,
     )
     if args.json not in (None, STDOUT) and not args.json.absolute().parent.is_dir():
         raise TrainingError(f"--json {args.json}: its folder does not exist")

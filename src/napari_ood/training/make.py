@@ -39,6 +39,7 @@ from napari_ood.training.initial import Initial, initial_network
 from napari_ood.training.layers import default_blocks
 from napari_ood.training.loop import OnProgress, Trained, run_network, train
 from napari_ood.training.report import HELD_OUT_CSV, read_report, write_report
+from napari_ood.training.halved import add_bf16
 from napari_ood.training.request import Request, check_place, write_identity
 from napari_ood.training.summary import describe_data, finite, quality, versions
 
@@ -170,7 +171,8 @@ def refit_bundle(
     for name in (TILES, HALVED):
         extras.pop(name, None)
     fitted = add_to_bundle(save_bundle(bundle.path, net, card, reference), extras)
-    return with_thumbnails(fitted, tiles.train_images, tiles.train.labels, request)
+    fitted = with_thumbnails(fitted, tiles.train_images, tiles.train.labels, request)
+    return _with_bf16(fitted, tiles, request)
 
 
 def with_thumbnails(
@@ -187,6 +189,12 @@ def with_thumbnails(
         return bundle
     kept = images[reference_rows(labels, seed=request.config.seed)]
     return add_to_bundle(bundle, {TILES: pack_tiles(kept)})
+
+
+def _with_bf16(bundle: Bundle, tiles: _Tiles, request: Request) -> Bundle:
+    if not request.bf16:
+        return bundle
+    return add_bf16(bundle, tiles.held_images, device=resolve_device(request.config.device))
 
 
 def default_scores(blocks: BlockSpecs, augment: str = "he") -> dict[str, str]:
@@ -319,6 +327,7 @@ def _save(
     card = dataclasses.replace(_card(request, name, trained, summary), field=tiles.field)
     bundle = save_bundle(request.out, net, card, reference)
     bundle = with_thumbnails(bundle, tiles.train_images, tiles.train.labels, request)
+    bundle = _with_bf16(bundle, tiles, request)
     drawn = "valid" not in tiles.held.splits
     summary = {
         "bundle": str(bundle.path),

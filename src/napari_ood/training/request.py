@@ -33,6 +33,7 @@ class Request:
     name : of the bundle; from ``out`` if None
     thumbnails : whether the bundle holds small pictures of the reference's training tiles, to show
         what a tile resembles; only where the data's licence allows passing them on
+    bf16 : whether the bundle holds its held-out tiles as they are in bf16, too, for runs in it
     """
 
     data: Path
@@ -44,6 +45,7 @@ class Request:
     init: str | None = None
     name: str | None = None
     thumbnails: bool = False
+    bf16: bool = False
 
     @property
     def report(self) -> Path:
