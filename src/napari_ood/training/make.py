@@ -35,11 +35,11 @@ from napari_ood.training.dataset import (
     split_dataset,
 )
 from napari_ood.training.fit import fit_reference, reference_rows, round_to_half
+from napari_ood.training.halved import add_bf16
 from napari_ood.training.initial import Initial, initial_network
 from napari_ood.training.layers import default_blocks
 from napari_ood.training.loop import OnProgress, Trained, run_network, train
 from napari_ood.training.report import HELD_OUT_CSV, read_report, write_report
-from napari_ood.training.halved import add_bf16
 from napari_ood.training.request import Request, check_place, write_identity
 from napari_ood.training.summary import describe_data, finite, quality, versions
 
