@@ -67,23 +67,33 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-class FreeBundle(Bundle):
-    """A bundle whose network looks at a few pixels of each tile."""
+class FreeNet:
+    """A network that looks at a few pixels of each tile; as the engine uses networks."""
 
-    def network(self, device: str = "cpu") -> Any:
-        """Return the network."""
+    def __init__(self, device: str) -> None:
         import torch
 
         generator = torch.Generator().manual_seed(0)
-        n_logits = N_HEADS * N_CLASSES
-        weight = torch.randn(3, n_logits + N_FEATURES, generator=generator).to(device)
+        size = (3, N_HEADS * N_CLASSES + N_FEATURES)
+        self._weight = torch.randn(size, generator=generator).to(device)
 
-        def forward(tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            out = tiles[:, 16::32, 16::32].float().mean((1, 2)) @ weight
-            logits, features = out.split((n_logits, N_FEATURES), dim=1)
-            return logits.reshape(-1, N_HEADS, N_CLASSES), features
+    def __call__(self, tiles: Any) -> tuple[Any, Any]:
+        """Tiles [B, t, t, 3] to logits and features."""
+        out = tiles[:, 16::32, 16::32].float().mean((1, 2)) @ self._weight
+        logits, features = out.split((N_HEADS * N_CLASSES, N_FEATURES), dim=1)
+        return logits.reshape(-1, N_HEADS, N_CLASSES), features
 
-        return forward
+    def activate_in_place(self) -> bool:
+        """There is nothing to activate."""
+        return True
+
+
+class FreeBundle(Bundle):
+    """A bundle whose network costs next to nothing."""
+
+    def network(self, device: str = "cpu") -> Any:
+        """Return the network."""
+        return FreeNet(device)
 
 
 def bundle_named(name: str, folder: Path) -> Bundle:

@@ -51,3 +51,34 @@ from napari_ood.models import available_devices
 print(available_devices()[-1].name)
 """
     assert run(code) == ["cpu"]
+
+
+def test_the_compiler_is_loaded_only_when_it_is_used():
+    code = """
+import sys
+from napari_ood.torch_import import load_torch
+load_torch()
+import torch, torchvision, timm
+print("torch._dynamo" in sys.modules, "torch._dynamo.utils" in sys.modules)
+net = timm.create_model("test_resnet", num_classes=2).eval()
+boxes = torch.tensor([[0, 0.0, 0.0, 4.0, 4.0]])
+out = torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), boxes, 2)
+print(net(torch.zeros(1, 3, 32, 32)).shape == (1, 2), out.sum().item())
+from timm.models.naflexvit import NaFlexRopeIterator
+print(torch.compiler.disable.__module__)
+import torch._dynamo.utils
+print(torch._dynamo.utils.is_compile_supported("cpu") in (True, False))
+print(torch.optim.SGD(net.parameters(), lr=0.1) is not None)
+"""
+    assert run(code) == ["False", "False", "True", "4.0", "torch.compiler", "True", "True"]
+
+
+def test_beside_a_window_the_compiler_is_loaded_at_once():
+    code = """
+import sys, types
+sys.modules["napari"] = types.ModuleType("napari")
+from napari_ood.torch_import import load_torch
+load_torch()
+print("torch._dynamo.utils" in sys.modules)
+"""
+    assert run(code) == ["True"]

@@ -9,6 +9,11 @@ look into itself first.
 *A window that stops.* An import in a thread still holds Python's global lock while the dynamic
 linker reads a gigabyte of libraries, and while the garbage collector walks through the hundred
 thousands of objects that were just made. Measured by ``benchmarks/torch_import.py``.
+
+*A compiler that nobody asked for.* torchvision imports torch's compiler for one check and timm for
+one decorator, and that is a third of the time that all three take (``benchmarks/startup.py``).
+Without a window they get stand-ins, which load it when they are called. With one it is loaded at
+once: later, under the user's hand, it would stop the window.
 """
 
 from __future__ import annotations
@@ -20,8 +25,11 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cache, partial, wraps
 from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
 
 MAPS = Path("/proc/self/maps")
 LIBRARIES = ("libtorch_global_deps.so", "libtorch_python.so")
@@ -36,14 +44,58 @@ def load_torch() -> None:
     """
     if "timm" in sys.modules and "torchvision" in sys.modules:
         return
+    has_window = "napari" in sys.modules
     with _no_collection():
         _load_triton_apart()
         if "torch" not in sys.modules:
             _link_libraries()
         importlib.import_module("torch")
-        with suppress(ImportError, RuntimeError):  # whoever needs them will be told
+        with (
+            suppress(ImportError, RuntimeError),  # whoever needs them will be told
+            nullcontext() if has_window else _compiler_when_called(),
+        ):
             importlib.import_module("torchvision")
             importlib.import_module("timm")
+
+
+@contextmanager
+def _compiler_when_called() -> Iterator[None]:
+    """Let modules that are imported now do without torch's compiler until they use it."""
+    name = "torch._dynamo.utils"
+    if name in sys.modules:
+        yield
+        return
+    import torch.compiler
+
+    disable = torch.compiler.disable
+    stand_in = ModuleType(name)
+
+    def __getattr__(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+
+        def when_called(*args: Any, **kwargs: Any) -> Any:
+            return getattr(importlib.import_module(name), attribute)(*args, **kwargs)
+
+        return when_called
+
+    def disable_when_called(fn: Any = None, recursive: bool = True, **options: Any) -> Any:
+        if fn is None:
+            return partial(disable_when_called, recursive=recursive, **options)
+        if not isinstance(fn, FunctionType):
+            return disable(fn, recursive, **options)  # type: ignore[no-untyped-call]
+        disabled = cache(partial(disable, fn, recursive, **options))
+        return wraps(fn)(lambda *args, **kwargs: disabled()(*args, **kwargs))
+
+    stand_in.__getattr__ = __getattr__  # type: ignore[method-assign]
+    sys.modules[name] = stand_in
+    torch.compiler.disable = disable_when_called
+    try:
+        yield
+    finally:
+        torch.compiler.disable = disable
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
 
 
 def _link_libraries() -> None:

@@ -37,6 +37,7 @@ class Network:
 
         self.device, self.batch_size = device, batch_size
         net = bundle.network(device)
+        net.activate_in_place()
         side = bundle.card.tile_size
         self._forward = Fitting(ArithmeticNet(net, arithmetic or USUAL), batch_size)
         self._uploads: Uploads | None = None

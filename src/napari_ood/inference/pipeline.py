@@ -7,6 +7,7 @@ interrupted and resumed run equals an undisturbed one bit for bit.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 """How long a thread waits before it looks whether it should stop."""
+STORE_EVERY_S = 2.0
+"""A slow network's answers are stored before their shard is complete, the first ones at once."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Session:
             threading.Thread(target=self._read_all, name=f"ood-read-{i}") for i in range(n_readers)
         ]
         self._start = time.perf_counter()
+        self._stored_at = -math.inf
 
     def run(self, cancel: Callable[[], bool]) -> None:
         """Compute all shards; returns early when cancelled, raises what a stage raised."""
@@ -130,8 +134,10 @@ class Session:
         """Wait for an answer; hand on what its block holds once it is asked for."""
         block = begun.block
         block.answers[begun.k] = begun.answer()
-        if not begun.is_last:
+        now = time.perf_counter()
+        if not begun.is_last and now - self._stored_at < STORE_EVERY_S:
             return
+        self._stored_at = now
         ks, answers = zip(*sorted(block.answers.items()), strict=True)
         block.answers.clear()
         index = np.concatenate([block.piece.batches[k] for k in ks])

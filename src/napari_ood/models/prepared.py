@@ -50,6 +50,25 @@ class InferenceNet(nn.Module):
         logits, features = self.net(normalise(tiles, self.mean, self.std))
         return logits.float().contiguous(), features.float().contiguous()
 
+    def activate_in_place(self) -> bool:
+        """Let activations overwrite their input, for good; return whether the network bears it.
+
+        A tenth of the time of a network of narrow layers goes into fresh memory for them. What a
+        layer overwrites may be needed elsewhere, in a sum or a concatenation: outputs must stay
+        equal bit for bit, or nothing changes. Not for a network that gradients or other people's
+        hooks look into.
+        """
+        x = _example(self.net)
+        changed = [m for m in self.net.modules() if getattr(m, "inplace", None) is False]
+        with torch.inference_mode():
+            before = self.net(x)
+            _set_in_place(changed, True)
+            after = self.net(x)
+        is_same = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        if not is_same:
+            _set_in_place(changed, False)
+        return is_same
+
 
 def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
     """Return a copy in eval mode and channels_last with its batch norms folded into convolutions.
@@ -72,6 +91,11 @@ def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
     fused.attach_taps()
     fused = fused.to(memory_format=torch.channels_last)
     return fused if _agree(plain, fused, x) else plain
+
+
+def _set_in_place(modules: Sequence[nn.Module], value: bool) -> None:
+    for module in modules:
+        module.inplace = value  # type: ignore[assignment]
 
 
 def _example(net: MultiHeadNet) -> Tensor:
