@@ -74,6 +74,7 @@ def made(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, A
             str(summary),
             "--precision",
             "bf16",
+            "--bf16",
         ],
         capture_output=True,
         text=True,
@@ -97,11 +98,13 @@ def test_a_reference_is_fitted_anew_with_the_same_weights(
     shutil.copytree(made[0], out)
     before = add_to_bundle(load_bundle(out), {LOCATIONS: {"vectors": np.arange(6.0)}})
     assert TILES not in before.card.files
+    assert HALVED in before.card.files
     specs = tuple((b.name, b.layer, b.pool) for b in before.card.blocks)
     config = TrainConfig(before.card.architecture, specs, n_heads=3, seed=3, device="cpu")
     request = Request(data=tiles, out=out, config=config, tile=32, mpp=1.0, thumbnails=True)
     again = refit_bundle(request, before)
     assert again.card.files[LOCATIONS] == before.card.files[LOCATIONS]
+    assert HALVED not in again.card.files  # it belonged to the old reference
     assert len(ReferenceTiles(again)) == len(again.require_reference().train_features)
     assert again.hashes["model.safetensors"] == before.hashes["model.safetensors"]
     old, new = (bundle.require_reference() for bundle in (before, again))
@@ -135,6 +138,10 @@ def test_a_bundle_is_made_complete(made: tuple[Path, Any, str]) -> None:
     assert card.results["held_out"] == summary["held_out"]
     reference = bundle.require_reference()
     assert len(reference.train_labels) == 54
+    changes = recorded_changes(bundle)  # --bf16: its held-out tiles in bf16
+    assert changes is not None and set(changes) == {"prediction", *card.scores}
+    half = bundle.in_precision("bf16").require_reference()
+    assert not np.array_equal(half.validation_features, reference.validation_features)
     tiles = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     with torch.inference_mode():
         logits, features = (out.numpy() for out in bundle.network("cpu")(tiles))
