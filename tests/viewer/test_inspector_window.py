@@ -37,7 +37,7 @@ from napari_ood.viewer.section_saliency import (
     faint_in_words,
     sign_in_words,
 )
-from napari_ood.viewer.section_tile import name_of, verdict_on
+from napari_ood.viewer.section_tile import name_of, row_in_words, verdict_on
 
 from .conftest import finish, needs_display
 from .test_window import click
@@ -108,6 +108,27 @@ def test_a_cause_in_words_and_numbers() -> None:
         "0.50\u00a0× threshold", "≤ 1.00\u00a0× threshold",
     )  # fmt: skip
     assert evidence_row(Evidence("detail", 0.5))[1:] == ("0.50", "–")
+    assert evidence_row(Evidence("ink", 1.0, 0.0, 0.0, "%"))[2] == "0\u00a0%"
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "texts"),
+    [
+        (1.02, 1.1, ("<b>1.02</b>", "▽ below 1.10")),
+        (0.00249, 0.29264, ("<b>0.002</b>", "▽ below 0.293")),
+        (75.04, 11.48, ("<b>75.0</b>", "▲ above 11.5")),
+        (1234.0, 522.3, ("<b>1234</b>", "▲ above 522")),
+        (-3.3, -5.12, ("<b>-3.30</b>", "▲ above -5.12")),
+        (3.0, 0.0, ("<b>3.00</b>", "▲ above 0.00")),
+        (9.96e17, 5.22, ("<b>9.96e+17</b>", "▲ above 5.22")),
+        (0.1234, None, ("<b>0.123</b>", "")),
+        (float("nan"), 5.0, ("not a number", "")),
+    ],
+)
+def test_values_are_written_like_their_thresholds(
+    value: float, limit: float | None, texts: tuple[str, str]
+) -> None:
+    assert row_in_words(value, limit) == texts
 
 
 def test_a_map_is_drawn_over_its_tile() -> None:

@@ -9,6 +9,7 @@ from qtpy.QtGui import QColor, QPainter, QPainterPath, QPaintEvent, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 PLOT_PX = 96
+FAINT_ALPHA = 110
 PROBABILITY = "probability"
 """Unit of curves that are shown in per cent."""
 DELETION, INSERTION = "#f57c00", "#00acc1"
@@ -65,9 +66,9 @@ class CurvesPlot(QWidget):
         painter.drawText(QRectF(0, 0, self.width() - 4, line), Qt.AlignmentFlag.AlignLeft, name)
         painter.fillRect(plot, self.palette().base())
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        self._draw_axes(painter, plot)
         for color, values in self._curves:
             self._draw_curve(painter, plot, color, values)
-        self._draw_axes(painter, plot)
         painter.end()
 
     def _ends(self) -> tuple[str, str]:
@@ -96,7 +97,13 @@ class CurvesPlot(QWidget):
         painter.drawPath(path)
 
     def _draw_axes(self, painter: QPainter, plot: QRectF) -> None:
-        painter.setPen(QPen(self.palette().windowText().color()))
+        ink = self.palette().windowText().color()
+        faint = QColor(ink)
+        faint.setAlpha(FAINT_ALPHA)
+        painter.setPen(QPen(faint, 1))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRect(plot)
+        painter.setPen(QPen(ink))
         line = self.fontMetrics().height()
         right, centre = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignHCenter
         for text, y in zip(self._ends(), (plot.bottom(), plot.top()), strict=True):

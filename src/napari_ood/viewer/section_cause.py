@@ -84,7 +84,9 @@ def evidence_row(evidence: Evidence) -> tuple[str, str, str]:
     if evidence.outside:
         number = f"<b>{'▼' if low is not None and value < low else '▲'} {number}</b>"
     if low is not None and high is not None:
-        return evidence.what, number, f"{in_unit(low, unit)} to {with_unit(high, unit)}"
+        same = in_unit(low, unit) == in_unit(high, unit)
+        least = "" if same else f"{in_unit(low, unit)} to "
+        return evidence.what, number, f"{least}{with_unit(high, unit)}"
     if high is not None:
         return evidence.what, number, f"≤ {with_unit(high, unit)}"
     return evidence.what, number, "–" if low is None else f"≥ {with_unit(low, unit)}"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from napari_ood.viewer.maps import Maps, Readout
 
 PICTURE_PX = 104
+HUGE = 1e6
+"""Scores from here on are written with a power of ten."""
 DISSENT = "dissent"
 """The score of how many heads would have said another class."""
 NO_RUN = (
@@ -195,7 +197,7 @@ class TileSection(QWidget):
             score = maps.scales[overlay].score
             tip = capitalised(score_and_formula(score, maps.card))
             for column, text in enumerate(
-                (name_of(overlay, score), *_row(value, limits.get(overlay)))
+                (name_of(overlay, score), *row_in_words(value, limits.get(overlay)))
             ):
                 label = QLabel(text)
                 label.setToolTip(tip)
@@ -213,17 +215,16 @@ def name_of(overlay: Overlay, score: str) -> str:
     return "OOD" if overlay is Overlay.OOD else name
 
 
-def _row(value: float, limit: float | None) -> tuple[str, str]:
+def row_in_words(value: float, limit: float | None) -> tuple[str, str]:
     """A value, and how it lies to its threshold."""
     if math.isnan(value):
         return "not a number", ""
-    shown = f"{value:.3g}"
     if limit is None:
-        return f"<b>{shown}</b>", ""
-    # As many decimals as the value: 1.02 is below 1.10, not below 1.1.
-    decimals = len(shown.partition(".")[2]) if "e" not in shown else 0
-    at = f"{limit:.{decimals}f}" if decimals else f"{limit:.3g}"
-    return f"<b>{shown}</b>", f"{'▲ above' if value > limit else '▽ below'} {at}"
+        return f"<b>{value:.3g}</b>", ""
+    # Both with the threshold's decimals, so that they compare at a glance.
+    decimals = max(0, 2 - math.floor(math.log10(abs(limit)))) if limit else 2
+    shown = f"{value:.{decimals}f}" if abs(value) < HUGE else f"{value:.3g}"
+    return f"<b>{shown}</b>", f"{'▲ above' if value > limit else '▽ below'} {limit:.{decimals}f}"
 
 
 def _place(state: Inspected) -> str:
