@@ -57,7 +57,10 @@ class InspectorDock(TabbedDock):
         viewer = self.bridge.viewer
         assert viewer is not None
         self.inspector = inspector_of(self.bridge)
-        self._outline, self._flight = Outline(viewer, OUTLINE), TileFlight(viewer, self)
+        self._outline, self._flight = (
+            Outline(viewer, OUTLINE, self.bridge.steps),
+            TileFlight(viewer, self),
+        )
         self.pick = CanvasPick(viewer, self._click, self._step)
         self._overlay: Overlay | None = None
         self.tile, self._answers = TileSection(), Answers()
@@ -204,7 +207,7 @@ class InspectorDock(TabbedDock):
         """Show the map at hand; the last one stays until the next comes, and goes if none does."""
         state, viewer = self.inspector.state, self.bridge.viewer
         if viewer is not None and (state.shown is not None or not state.explaining):
-            show_saliency(viewer, state.shown, state.slide)
+            show_saliency(viewer, state.shown, state.slide, self.bridge.steps)
 
     def _show_tile(self) -> None:
         readout, limits = self._readout()

@@ -5,7 +5,7 @@ with torch, 0.2 to 0.5 s of the window's thread, now and then by itself and each
 removes a layer, as napari asks for one then. Nearly all of them are modules, functions and classes
 that stay until the program ends.
 
-So what there is when the first dock opens, and once more when torch has been loaded, is *frozen*:
+So what there is when a dock opens, and once more when torch has been loaded, is *frozen*:
 the collector passes over it. What is frozen is still freed as soon as nobody refers to it; only
 cycles are not found any more. Layers are such cycles, and one that the user removes may hold
 gigabytes. Therefore, when a removed layer lives on, all is thawed, collected and frozen again, but
@@ -53,7 +53,6 @@ class Garbage(QObject):
         self._timer.timeout.connect(self._look)
         viewer.layers.events.removed.connect(self._on_removed)
         window.installEventFilter(self)
-        gc.freeze()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Give everything back to the collector when the window closes."""
@@ -88,6 +87,7 @@ class Garbage(QObject):
 
 
 def keep_garbage_small(viewer: ViewerModel, window: QWidget) -> None:
-    """Have the collector pass over what stays; once per window is enough."""
+    """Have the collector pass over what there is; to be called whenever a dock has opened."""
     if window.findChild(Garbage) is None:
         Garbage(viewer, window)
+    gc.freeze()

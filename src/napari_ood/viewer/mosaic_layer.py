@@ -135,12 +135,21 @@ class MosaicLayer:
 
     def _show(self, viewer: ViewerModel, made: FineMap, mosaic: Mosaic, final: bool) -> None:
         layer = self.layer
-        if layer is None:
-            _insert(viewer, make_layer(mosaic_layer_data(made, mosaic)))
+        bridge = self._bridge()
+        if layer is None and bridge is not None:
+            # In a turn of its own: the dock says at the same time how far the map is.
+            bridge.steps.add(lambda: self._insert(made, mosaic))
+        elif layer is None:
+            return
         elif layer.metadata[MOSAIC_KEY] is not made:
             _replace(layer, mosaic_layer_data(made, mosaic))
         elif made.take_dirty() or final:
             refresh_layer(layer, final)
+
+    def _insert(self, made: FineMap, mosaic: Mosaic) -> None:
+        viewer = self._viewer()
+        if viewer is not None and self.layer is None and self.fine.state.made is made:
+            _insert(viewer, make_layer(mosaic_layer_data(made, mosaic)))
 
     def _on_changed(self, new: FineState, old: FineState) -> None:
         """Take the layer away with its map."""

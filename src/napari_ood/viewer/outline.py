@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_ood.slides import TileGrid
+    from napari_ood.viewer.steps import Steps
 
 Edges = NDArray[np.float64]
 
@@ -103,11 +106,19 @@ class GridOnSlide:
 
 
 class Outline:
-    """The outline of one region in one viewer, as a layer of its own."""
+    """The outline of one region in one viewer, as a layer of its own.
 
-    def __init__(self, viewer: ViewerModel, name: str = NAME) -> None:
+    Parameters
+    ----------
+    viewer : ViewerModel
+    name : of the layer
+    steps : with them the first outline, which makes the layer, is drawn in a turn of its own
+    """
+
+    def __init__(self, viewer: ViewerModel, name: str = NAME, steps: Steps | None = None) -> None:
         self._viewer = ref(viewer)
-        self._name = name
+        self._name, self._steps = name, steps
+        self._wanted: Callable[[], None] | None = None
         self._layer: Vectors | None = None
         self._edges: Edges | None = None
         self._units_per_cell = 1.0
@@ -117,6 +128,20 @@ class Outline:
 
     def show(self, cells: NDArray[np.int64], on: OnGrid, zoom: float) -> None:
         """Draw the outline of a region's cells, for a zoom (screen pixels per world unit)."""
+        self._wanted = partial(self._show, cells, on, zoom)
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        if self._steps is None or (self._layer is not None and self._layer in viewer.layers):
+            self._show_wanted()
+        else:
+            self._steps.add(self._show_wanted)
+
+    def _show_wanted(self) -> None:
+        if self._wanted is not None:
+            self._wanted()
+
+    def _show(self, cells: NDArray[np.int64], on: OnGrid, zoom: float) -> None:
         place = map_placement(on.grid, on.mpp)
         layer = self._layer_in_viewer(place.units)
         if layer is not None:
@@ -130,13 +155,13 @@ class Outline:
 
     def hide(self) -> None:
         """Show no outline; the layer stays, as napari takes long to remove one."""
-        self._edges = None
+        self._edges = self._wanted = None
         if self._layer is not None:
             self._layer.visible = False
 
     def remove(self) -> None:
         """Take the layer away and follow the camera no more. May be called more than once."""
-        viewer, self._edges = self._viewer(), None
+        viewer, self._edges, self._wanted = self._viewer(), None, None
         if viewer is not None:
             viewer.scene.camera.events.zoom.disconnect(self._on_zoom)
             if self._layer is not None and self._layer in viewer.layers:

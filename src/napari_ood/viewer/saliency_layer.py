@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from napari_ood.slides import Slide
     from napari_ood.viewer.inspector_state import Shown
+    from napari_ood.viewer.steps import Steps
 
 SALIENCY_KEY = "napari-ood saliency"
 
@@ -84,12 +85,20 @@ def saliency_layer(viewer: ViewerModel) -> Layer | None:
     return next((x for x in viewer.layers if SALIENCY_KEY in x.metadata), None)
 
 
-def show_saliency(viewer: ViewerModel, shown: Shown | None, slide: Slide | None) -> None:
-    """Show a map of a slide, in the layer of the last one; None hides it until the next."""
+def show_saliency(
+    viewer: ViewerModel, shown: Shown | None, slide: Slide | None, steps: Steps | None = None
+) -> None:
+    """Show a map of a slide, in the layer of the last one; None hides it until the next.
+
+    With ``steps`` the first map, which makes the layer, is shown in a turn of its own.
+    """
     layer = saliency_layer(viewer)
     if shown is None:
         if layer is not None:
             layer.visible = False
+        return
+    if layer is None and steps is not None:
+        steps.add(lambda: show_saliency(viewer, shown, slide))
         return
     data = saliency_layer_data(shown, slide)
     if layer is None:

@@ -1,0 +1,178 @@
+"""How much of the window's thread is taken at once: counted, or compared with napari alone."""
+
+from __future__ import annotations
+
+import gc
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Vectors
+
+from napari_ood import Bundle, Slide
+from napari_ood.samples import Truth
+from napari_ood.viewer.bridge import Bridge, bridge_of
+from napari_ood.viewer.garbage import Garbage
+from napari_ood.viewer.layers import make_layer, slide_layer_data, truth_layer_data
+from napari_ood.viewer.steps import Steps
+
+from .conftest import needs_display
+from .test_window import choose, click, open_dock, settled
+
+MORE_THAN_NAPARI = 3.0
+"""Factor over the slowest single layer of plain napari, both in CPU time of the same thread."""
+
+
+def test_without_a_window_steps_are_done_at_once() -> None:
+    done: list[str] = []
+    steps = Steps(in_window=False)
+
+    def first() -> None:
+        steps.add(lambda: done.append("second"))
+        done.append("first")
+
+    steps.add(first)
+    assert sorted(done) == ["first", "second"] and not steps.pending
+
+
+def test_truth_and_overlays_go_with_their_slide(
+    slide: Slide, finished: Callable[[Bridge], None]
+) -> None:
+    viewer = ViewerModel()
+    viewer.add_layer(make_layer(slide_layer_data(slide)))
+    planted = np.zeros((64, 96), np.uint8)
+    truth = Truth(planted, planted, 5.0, 10.0, {1: "ink"}, {1: "tissue"})
+    viewer.add_layer(make_layer(truth_layer_data(truth, slide)))
+    own = viewer.add_image(np.zeros((4, 4)))
+    finished(bridge_of(viewer))
+    viewer.layers.remove(viewer.layers[0])
+    assert list(viewer.layers) == [own], "and nothing but what is the user's own stays"
+
+
+@pytest.fixture
+def viewer(
+    make_napari_viewer: Callable[..., Any], tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    monkeypatch.setenv("NAPARI_OOD_BUNDLES", str(tiny_bundle.path.parent))
+    viewer = make_napari_viewer(show=True, strict_qt="raise")
+    viewer.window.resize(1280, 800)
+    yield viewer
+
+
+class Turns:
+    """Notes each turn of the event loop: its CPU time, and the layers that came and went in it."""
+
+    def __init__(self, viewer: Any) -> None:
+        from qtpy.QtCore import QTimer
+
+        self.seconds: list[float] = []
+        self.layers: Counter[int] = Counter()
+        self._last = time.thread_time()
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._turn)
+        self._timer.start(0)
+        viewer.layers.events.inserted.connect(self._note)
+        viewer.layers.events.removed.connect(self._note)
+
+    def _turn(self) -> None:
+        now = time.thread_time()
+        self.seconds.append(now - self._last)
+        self._last = now
+
+    def _note(self) -> None:
+        self.layers[len(self.seconds)] += 1
+
+    def since(self) -> tuple[float, int]:
+        """Most seconds, and most layers, of one turn since the last call."""
+        self._turn()
+        most = max(self.seconds), max(self.layers.values(), default=0)
+        self.seconds.clear()
+        self.layers.clear()
+        return most
+
+    def stop(self) -> None:
+        self._timer.stop()
+
+
+def slowest_layer(viewer: Any, turns: Turns, qtbot: Any) -> float:
+    """CPU seconds that napari takes for one layer of a kind, the slowest of those in use."""
+    square: Any = np.zeros((8, 8), np.uint8)
+    took = []
+    for make in (
+        lambda: Image(square, contrast_limits=(0, 1)),
+        lambda: Labels(square, features={"class": ["a"]}),
+        lambda: Vectors(np.zeros((1, 2, 2))),
+    ):
+        qtbot.wait(50)
+        turns.since()
+        viewer.add_layer(make())
+        qtbot.wait(50)
+        took.append(turns.since()[0])
+    viewer.layers.clear()
+    qtbot.wait(50)
+    return max(took)
+
+
+@needs_display
+def test_a_run_never_takes_the_window_for_longer_than_one_layer_takes_napari(
+    viewer: Any, slide_path: Path, qtbot: Any
+) -> None:
+    """From the click to the last overlay; then its slide goes, and the stored run is opened."""
+    turns = Turns(viewer)
+    limit = MORE_THAN_NAPARI * slowest_layer(viewer, turns, qtbot)
+    dock = open_dock(viewer)
+    viewer.open(slide_path, plugin="napari-ood")
+    choose(dock.bundle.combo, "tiny")
+    qtbot.wait(100)
+    bridge = dock.bridge
+    turns.since()
+    click(dock.run.run_button)
+    settled(qtbot, bridge)
+    assert len(viewer.layers) == 6
+    seconds, n_layers = turns.since()
+    assert n_layers == 1 and seconds < limit, (seconds, limit)
+    path = bridge.session.state.maps.path
+    viewer.layers.remove(viewer.layers[0])
+    settled(qtbot, bridge)
+    assert not viewer.layers
+    assert turns.since()[1] == 1
+    viewer.open(path, plugin="napari-ood")
+    assert bridge.session.state.maps.path == path, "the run is known before its layers come"
+    settled(qtbot, bridge)
+    assert len(viewer.layers) == 6
+    assert [x.visible for x in viewer.layers] == [True, False, False, False, True, True]
+    assert turns.since()[1] == 1
+    turns.stop()
+
+
+@needs_display
+def test_what_is_frozen_is_freed_in_a_pause_and_thawed_with_the_window(
+    viewer: Any, qtbot: Any
+) -> None:
+    pixels = np.zeros((64, 64))
+    layer = viewer.add_image(pixels)
+    before = len(gc.get_objects())
+    open_dock(viewer)
+    qtbot.wait(50)
+    assert gc.get_freeze_count() > before / 2
+    assert len(gc.get_objects()) < before / 2, "little is left to be looked at"
+    garbage = viewer.window._qt_window.findChild(Garbage)
+    gone = weakref.ref(layer)
+    viewer.layers.remove(layer)
+    del layer
+    qtbot.wait(50)
+    gc.collect()
+    assert gone() is not None, "a frozen cycle is not found"
+    garbage._look()
+    assert gone() is not None, "the mouse may still be moving"
+    garbage._look()
+    assert gone() is None
+    assert gc.get_freeze_count() > before / 2
+    viewer.close()
+    assert gc.get_freeze_count() == 0
