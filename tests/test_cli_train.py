@@ -25,7 +25,8 @@ from napari_ood.cli.train import config
 from napari_ood.errors import BundleError
 from napari_ood.explain.thumbnails import ReferenceTiles
 from napari_ood.models import add_to_bundle
-from napari_ood.models.card import LOCATIONS, TILES
+from napari_ood.models.card import HALVED, LOCATIONS, TILES
+from napari_ood.models.halved import recorded_changes
 from napari_ood.training import TrainConfig, read_dataset, split_dataset
 from napari_ood.training.layers import default_blocks
 from napari_ood.training.make import EQUALLY_OFTEN, refit_bundle
