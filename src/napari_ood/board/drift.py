@@ -166,10 +166,13 @@ class Drift:
     def words(self) -> str:
         """One line for the cohort."""
         if not self.n_dated:
-            what = f"none of {self.n_undated:,} slides says when it was scanned"
-            return f"Not enough dates: {what if self.n_undated else 'no slide has a share yet'}."
+            if not self.n_undated:
+                return "Not enough dates: no slide has a share yet."
+            which = f"none of {self.n_undated:,} slides" if self.n_undated > 1 else "no slide"
+            return f"Not enough dates: {which} says when it was scanned."
         charted = [track for track in self.tracks if not track.note]
-        undated = f" {self.n_undated:,} slides have no date." if self.n_undated else ""
+        have = "slide has" if self.n_undated == 1 else "slides have"
+        undated = f" {self.n_undated:,} {have} no date." if self.n_undated else ""
         if not charted:
             return f"Not enough dates for a control chart: {self.tracks[0].note}.{undated}"
         drifting = [track for track in charted if track.drifting]
@@ -235,7 +238,7 @@ def _why_no_chart(track: Track, baseline: Baseline) -> str:
         return f"{n_base} slides lie in the baseline's days, at least {LEAST_BASELINE} are needed"
     if n_base < LEAST_BASELINE or n == n_base:
         least = max(LEAST_BASELINE, baseline.first) + 1
-        return f"{n} dated slide{'s' * (n != 1)}, a chart needs {least}"
+        return f"{n} slide{'s' * (n != 1)} with a date, a chart needs {least}"
     if len({date[:10] for date in track.dates}) < 2:
         return f"all {n} slides were scanned on one day"
     return ""

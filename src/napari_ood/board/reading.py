@@ -79,7 +79,7 @@ def read_board(
 
     What was measured before is taken from ``board.jsonl`` beside the manifest, unless the run has
     changed since. A slide that cannot be read keeps its row, with the error. Takes a moment per
-    run the first time, and a quarter of a millisecond after.
+    run the first time, and half a millisecond after.
 
     Parameters
     ----------

@@ -95,7 +95,8 @@ def sentence(board: Board, drift: Drift, out: Path) -> str:
     """What was written, and what stands out."""
     known = [row for row in board.rows if row.ood is not None]
     worst = max(known, key=lambda row: row.ood or 0.0, default=None)
-    parts = [f"{out}: {len(board.rows):,} slides, {len(known):,} with an OOD share"]
+    n = len(board.rows)
+    parts = [f"{out}: {n:,} slide{'s' * (n != 1)}, {len(known):,} with an OOD share"]
     if worst is not None and worst.ood is not None:
         parts.append(f"highest {100 * worst.ood:.1f} % in {worst.name}")
     return f"{'; '.join(parts)}. {drift.words}"
