@@ -29,6 +29,7 @@ def loaded_by(code: str) -> set[str]:
         "from napari_ood import open_slide, load_bundle, run_slide, open_run, list_bundles, Slide",
         "import napari_ood.slides, napari_ood.scores, napari_ood.models, napari_ood.inference",
         "import napari_ood.cohort.work, napari_ood.cohort.run",
+        "import napari_ood.board.reading, napari_ood.board.measure, napari_ood.board.drift",
         "from napari_ood.cli import main; main(['models'])",
     ],
 )

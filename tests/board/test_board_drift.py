@@ -99,12 +99,13 @@ def test_spread_has_a_floor_by_chance() -> None:
     [
         ([], "Not enough dates: no slide has a share yet."),
         ([row(0), row(1)], "Not enough dates: none of 2 slides says when it was scanned."),
-        (series([0.05] * 4), "Not enough dates for a control chart: 4 slides with a date, a chart needs "
-                             "11."),
+        (series([0.05] * 4),
+         "Not enough dates for a control chart: 4 slides with a date, a chart needs 11."),
         ([row(i, date="2026-01-01") for i in range(30)],
          "Not enough dates for a control chart: all 30 slides were scanned on one day."),
-        ([*series([0.05] * 2), row(9)], "Not enough dates for a control chart: 2 slides with a date, a "
-                                        "chart needs 11. 1 slide has no date."),
+        ([*series([0.05] * 2), row(9)],
+         "Not enough dates for a control chart: 2 slides with a date, a chart needs 11. "
+         "1 slide has no date."),
     ],
 )  # fmt: skip
 def test_not_enough_dates(rows: list[SlideRow], words: str) -> None:
