@@ -434,9 +434,14 @@ def test_quick_choices_cancel_each_other_and_the_last_is_shown(inspector: Inspec
     assert all(s is None or s.cells == ((9, 9),) for s in seen[-1:])
 
 
-def test_slow_maps_tell_how_far_they_are_and_stop(inspector: Inspector) -> None:
+@pytest.mark.parametrize("method", ["rise", "occlusion", "perturbation"])
+@pytest.mark.parametrize("target", [None, Target.of_head(1, 2)], ids=["class", "head"])
+def test_slow_maps_tell_how_far_they_are_and_stop(
+    inspector: Inspector, method: str, target: Target | None
+) -> None:
     inspector.show_tab(Tab.SALIENCY)
-    inspector.wish(method="rise")
+    inspector.wish(method=method, target=target)
+    assert inspector.state.wish.target == target
     inspector.select((2, 2))
     assert not inspector.state.explaining, "slow methods wait to be asked"
     assert inspector.explain()
