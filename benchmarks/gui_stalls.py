@@ -242,6 +242,8 @@ def take_away(viewer: Any, drive: Driver, dock: Any) -> None:
         delete_selected(viewer, overlays[0])
     with drive.action("remove the slide", lambda: _calm(viewer)):
         delete_selected(viewer, viewer.layers[0])
+    with drive.action("leave the mouse alone for 12 s"):
+        drive.wait(quiet=12.0)
     for layer in list(viewer.layers):  # what an older version left behind
         viewer.layers.remove(layer)
 

@@ -164,8 +164,10 @@ class Outline:
         viewer, self._edges, self._wanted = self._viewer(), None, None
         if viewer is not None:
             viewer.scene.camera.events.zoom.disconnect(self._on_zoom)
-            if self._layer is not None and self._layer in viewer.layers:
-                viewer.layers.remove(self._layer)
+            if self._layer is not None and self._steps is not None:
+                self._steps.add(partial(_remove, self._viewer, self._layer))
+            elif self._layer is not None:
+                _remove(self._viewer, self._layer)
         self._layer = None
 
     def _on_zoom(self) -> None:
@@ -204,3 +206,9 @@ class Outline:
         elif layers[-1] is not self._layer:
             layers.move(layers.index(self._layer), len(layers))
         return self._layer
+
+
+def _remove(viewer: ref[ViewerModel], layer: Vectors) -> None:
+    shown = viewer()
+    if shown is not None and layer in shown.layers:
+        shown.layers.remove(layer)
