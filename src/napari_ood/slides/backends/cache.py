@@ -8,7 +8,7 @@ from collections.abc import Hashable
 
 from napari_ood.slides.backends.base import RGB
 
-DEFAULT_CACHE_BYTES = 128 * 2**20
+DEFAULT_CACHE_BYTES = 64 * 2**20
 
 
 class TileCache:
