@@ -54,7 +54,7 @@ class Scored:
         name: str = "mahalanobis@layer1",
     ) -> None:
         self.run, self.classes = run, classes
-        self.card = SimpleNamespace(n_classes=len(classes), n_heads=3)
+        self.card = SimpleNamespace(n_classes=len(classes), n_heads=3, scores={"ood": name})
         self.roles = {"ood": name}
         self.mm2_per_tile: float | None = 0.01
         self._values, self._familiar = values.astype(np.float32), familiar
