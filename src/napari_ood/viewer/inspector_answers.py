@@ -10,6 +10,7 @@ from napari_ood.viewer.inspector_state import Answer, Inspected, Look, Tab
 from napari_ood.viewer.section_cause import CauseSection
 from napari_ood.viewer.section_heads import HeadsSection
 from napari_ood.viewer.section_prototypes import PrototypesSection
+from napari_ood.viewer.section_results import noun
 from napari_ood.viewer.widgets import Segmented, text_label
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ class Answers:
             self.heads.show_heads(look.heads, maps.classes, maps.colors)
         elif tab is Tab.PROTOTYPES:
             pixels: NDArray[np.uint8] | None = look.pixels.value
-            self.prototypes.show_prototypes(look.prototypes, pixels, maps.classes, maps.colors)
+            self.prototypes.show_prototypes(
+                look.prototypes, pixels, maps.classes, maps.colors, noun(maps)
+            )
         elif tab is Tab.CAUSE:
             self.cause.show_cause(look.cause, foreign)
 

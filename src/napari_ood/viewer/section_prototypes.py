@@ -52,8 +52,9 @@ class PrototypesSection(QWidget):
         tile: NDArray[np.uint8] | None,
         classes: Sequence[str],
         colors: Sequence[str],
+        noun: str = "tile",
     ) -> None:
-        """Show the nearest tiles, or why there are none."""
+        """Show the nearest tiles, or why there are none; ``noun`` is what the bundle judges."""
         found = answer.value
         self.message.setText(sentence(answer.words))
         self.message.setVisible(bool(answer.words))
@@ -63,17 +64,17 @@ class PrototypesSection(QWidget):
         self._set_n(1 + len(tiles) if tiles else 0)
         if found is None or not tiles:
             return
-        self.words.setText(nearest_in_words(tiles))
+        self.words.setText(nearest_in_words(tiles).replace("tile", noun))
         self.space.setText(
-            f"Below each: its distance in {found.space}; and the share of in-distribution tiles "
+            f"Below each: its distance in {found.space}; and the share of in-distribution {noun}s "
             "whose nearest neighbour is closer than that."
         )
         self.pictures[0].show_pixels(tile, "no pixels")
-        self._labels[0].setText("<b>this tile</b>")
+        self._labels[0].setText(f"<b>this {noun}</b>")
         for prototype, picture, label in zip(
             tiles, self.pictures[1:], self._labels[1:], strict=True
         ):
-            _show(prototype, picture, label, colors[prototype.label])
+            _show(prototype, picture, label, colors[prototype.label], noun)
         present = sorted({p.label for p in tiles})
         self.legend.show_texts(
             [classes[i] for i in present],
@@ -98,14 +99,14 @@ class PrototypesSection(QWidget):
             self._labels.append(label)
 
 
-def _show(prototype: Prototype, picture: Picture, label: QLabel, color: str) -> None:
+def _show(prototype: Prototype, picture: Picture, label: QLabel, color: str, noun: str) -> None:
     word = f"{prototype.class_name}\n#{prototype.index}"
     picture.show_pixels(prototype.thumbnail, word, color)
-    label.setText(f"{prototype.distance:.3g} · {percent(prototype.percentile)}")
+    label.setText(f"{prototype.distance:#.3g} · {percent(prototype.percentile)}")
     words = (
-        f"{prototype.class_name}, tile {prototype.index} of the reference. At distance "
-        f"{prototype.distance:.4g}; {percent(prototype.percentile)} of in-distribution tiles have "
-        "their nearest neighbour closer than that."
+        f"{prototype.class_name}, {noun} {prototype.index} of the reference. At distance "
+        f"{prototype.distance:.4g}; {percent(prototype.percentile)} of in-distribution {noun}s "
+        "have their nearest neighbour closer than that."
     )
     for widget in (picture, label):
         widget.setToolTip(words)

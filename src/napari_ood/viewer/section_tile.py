@@ -33,6 +33,7 @@ NO_RUN = (
     "in the dock OOD, then click a tile."
 )
 NO_TILE_CHOSEN = "Click a tile on the slide. Arrow keys then go to its neighbours."
+CLICK_THE_IMAGE = "Click the image, which the bundle judges as a whole."
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,12 @@ class TileSection(QWidget):
             self.picture, self.light, self.verdict, self.prediction, self.cause, self.place,
         ):  # fmt: skip
             widget.setVisible(chosen)
-        self.fly.setVisible(chosen)
-        for button in (self.most_foreign, self.box):
-            button.setVisible(maps is not None)
+        # An image that is judged as a whole is one tile: there is nothing to look for in it.
+        whole = maps is not None and maps.whole_image
+        self.fly.setVisible(chosen and not whole)
+        self.box.setVisible(maps is not None and not whole)
+        self.most_foreign.setVisible(maps is not None and not (whole and chosen))
+        self.most_foreign.setText("Look at the image" if whole else "Most foreign")
         self._show_rows(maps, readout if chosen else None, limits)
         self.note.setText(self._note(state))
         self.note.setVisible(bool(self.note.text()))
@@ -175,7 +179,7 @@ class TileSection(QWidget):
         if state.note:
             return state.note
         if state.cell is None:
-            return NO_TILE_CHOSEN
+            return CLICK_THE_IMAGE if state.maps.whole_image else NO_TILE_CHOSEN
         look = state.look
         return look.pixels.words if look is not None else ""
 
