@@ -39,9 +39,7 @@ def runs(
         patch.setattr("napari_ood.inference.plan.BLOCK_PX", 256)
         patch.setattr("napari_ood.inference.plan.SHARD_TILES", (2, 32))
         return {
-            how: run_slide(
-                slide, tiny_bundle, out / f"{how}.ood.zarr", device="cpu", features=how
-            )
+            how: run_slide(slide, tiny_bundle, out / f"{how}.ood.zarr", device="cpu", features=how)
             for how in ("float32", "float16", "none")
         }
 

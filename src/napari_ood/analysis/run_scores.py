@@ -210,7 +210,9 @@ class RunScores:
         """Role ("uncertainty", "ood", "appearance", "tissue") → score name, those at hand."""
         run = self.run
         return MappingProxyType(
-            self._shared.get("roles", lambda: roles_of(self.card, self._reference, run.has_features))
+            self._shared.get(
+                "roles", lambda: roles_of(self.card, self._reference, run.has_features)
+            )
         )
 
     def names(self) -> tuple[str, ...]:
