@@ -49,6 +49,12 @@ Mapper = Callable[[Tiles], Floats]
 NEAR = ("he-cmu1", "he-colon", "LC25000")
 SALIENCY = ("gradient", "grad_cam", "layer_cam")
 MIN_TISSUE, PIXEL_STEP, N_RESAMPLES = 0.7, 3, 1000
+BLIND = (
+    "**The decoder does not show where a tile is blurred.** Blur, ink, folds and other tissue are "
+    "kept out of what it learns from, so that it can be judged on them; ink and folds it finds all "
+    "the same, blur hardly. That a tile is blurred *all over* it does see (the table of changed "
+    "tiles), at no place in particular. `locations` finds blur, as does the named cause."
+)
 CONTROLS, WHERE = "## Changed appearance, same tissue", "## Where is it foreign?"
 
 
@@ -302,6 +308,7 @@ def _report(
         "baseline, Mahalanobis distance of blurred colour and its local spread. The rest: "
         "saliency of the OOD score, absolute values.".replace("%", " %", 1),
         markdown(_localisation_cells(planted)),
+        BLIND,
         "### Procedural sample slide, synthetic-he",
         "All pixels of tissue tiles: planted against not planted. The slide's seed was used for no "
         "choice, the code that draws its foreign regions is not the one that planted artefacts for "

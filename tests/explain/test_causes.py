@@ -27,6 +27,7 @@ from napari_ood.explain.causes import (
     cause_beside,
     probable_cause,
 )
+from napari_ood.explain.within import black_share, straight_edges
 from napari_ood.models import Bundle, load_bundle
 from napari_ood.slides.appearance import STATISTICS, tile_statistics
 from napari_ood.slides.spectrum import tile_spectrum
@@ -124,6 +125,67 @@ def test_ink_of_the_colour_of_nuclei_is_no_fold(judge: Callable[..., Cause]) -> 
     assert np.mean(inks) > 0.9 and np.mean(folds) < 0.05
     # Ink as dark as this is as dark as a fold itself: what the rest looks like does not decide.
     assert tile_statistics(alone)[:, STATISTICS.index("ink")].max() < 0.05
+
+
+def banded(tiles: RGB, angle: float, times: float = 2.0, tint: float = 0.0) -> RGB:
+    """Beyond a straight line there is more of the tile, or of it and of another colour."""
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    beyond = (x * np.cos(angle) + y * np.sin(angle) > 4)[..., None]
+    density = -np.log(np.clip(tiles / 255.0, 1 / 255, 1))
+    added = (times - 1) * density + tint * np.array([1.0, 0.1, 0.6])
+    return np.round(255 * np.exp(-(density + beyond * added))).astype(np.uint8)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0, 2 * np.pi), st.floats(2.0, 2.5))
+def test_an_edge_of_double_density_is_found_at_any_angle(angle: float, times: float) -> None:
+    tiles = (0.4 * USUAL[:8]).astype(np.uint8) + 60  # dark enough all over to be tissue
+    assert (straight_edges(tiles).fold < 1.5).all()
+    found = straight_edges(banded(tiles, angle, times))
+    assert (found.fold > 1.8).all() and (found.ink == 0).all()
+    np.testing.assert_allclose(np.median(found.ratio), times, rtol=0.2)
+    tinted = straight_edges(banded(tiles, angle, 1.0, tint=1.2))
+    assert (tinted.ink > 1.8).all() and (tinted.fold == 0).all()
+    assert (straight_edges(banded(tiles, angle, times), least_density=2.0).fold == 0).all()
+
+
+def test_black_is_ink_only_beside_something_bright() -> None:
+    tiles = USUAL[:4].copy()
+    assert (black_share(tiles) == 0).all()
+    tiles[:, :, :32] = (15, 12, 7)  # warm: nearly half of what little light there is differs
+    np.testing.assert_allclose(black_share(tiles), 0.5)
+    tiles[:, :, 32:] = (60, 50, 70)
+    assert (black_share(tiles) == 0).all()
+
+
+def test_motion_blur_is_blur_where_the_tile_is_known_to_be_foreign(
+    judge: Callable[..., Cause],
+) -> None:
+    moved = np.stack([ndimage.uniform_filter1d(t, 7, axis=0) for t in drawn(12, seed=11)])
+    foreign = Standing(ood=3.0, appearance=3.0, tissue=2.9)
+    assert [judge(t, standing=foreign).name for t in moved].count("blur") >= 8
+    sharp = [judge(t, standing=foreign).name for t in drawn(12, seed=11)]
+    assert sharp.count("blur") == 0
+
+
+def test_other_tissue_is_told_besides_and_is_no_other_scale_unless_that_is_sure(
+    judge: Callable[..., Cause],
+) -> None:
+    """Structures a little larger: another scale of the same tissue, or other tissue."""
+    side = round(1.4 * SIDE)
+    tiles = np.stack(
+        [
+            np.asarray(Image.fromarray(t).resize((side, side), Image.Resampling.BICUBIC))
+            for t in drawn(20, seed=12)
+        ]
+    )[:, :SIDE, :SIDE]
+    looks, tissue = Standing(2.0, 2.0, 0.5), Standing(2.0, 1.0, 2.0)
+    scaled = [judge(t, standing=looks).name for t in tiles].count("scale mismatch")
+    kept = [judge(t, standing=tissue) for t in tiles]
+    assert scaled >= 10 and [c.name for c in kept].count("scale mismatch") <= 6
+    assert all(c.name == TISSUE or c.also[-1] == TISSUE for c in kept)
+    assert TISSUE in judge(brown(tiles), standing=tissue).also
+    assert TISSUE not in judge(brown(tiles), standing=looks).also
 
 
 def test_unchanged_tiles_have_nothing_unusual(judge: Callable[..., Cause]) -> None:

@@ -100,9 +100,12 @@ def _edges(cells: Doubles, least_density: float) -> tuple[float, float, float]:
 
 def _cells(tile: RGB) -> Doubles:
     """Mean density of R, G, B in each cell; [CELLS², 3]."""
-    rows, cols = (side // CELLS for side in tile.shape[:2])
-    whole = _DENSITY[tile[: rows * CELLS, : cols * CELLS]]
-    return np.asarray(whole.reshape(CELLS, rows, CELLS, cols, 3).mean(axis=(1, 3)).reshape(-1, 3))
+    density = _DENSITY[tile]
+    for axis, side in enumerate(tile.shape[:2]):
+        starts = np.arange(CELLS + 1) * side // CELLS
+        sums = np.add.reduceat(density, starts[:-1], axis=axis)
+        density = sums / np.expand_dims(np.diff(starts), (1, 2) if axis == 0 else (0, 2))
+    return np.asarray(density.reshape(-1, 3))
 
 
 def _along(side: Doubles, cells: Doubles) -> tuple[Doubles, Doubles]:
