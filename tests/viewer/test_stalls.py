@@ -174,5 +174,9 @@ def test_what_is_frozen_is_freed_in_a_pause_and_thawed_with_the_window(
     garbage._look()
     assert gone() is None
     assert gc.get_freeze_count() > before / 2
+    steps, done = bridge_of(viewer).steps, []
+    steps.add(lambda: done.append("late"))
     viewer.close()
     assert gc.get_freeze_count() == 0
+    qtbot.wait(50)
+    assert not done and not steps.pending, "nothing is done to a window that is closed"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
     from qtpy.QtWidgets import QWidget
 
+    from napari_ood.viewer.steps import Steps
+
 LOOK_INTERVAL_MS = 5000
 """The mouse that has not moved for so long rests."""
 MOST_LOOKS = 24
@@ -41,10 +43,12 @@ class Garbage(QObject):
     ----------
     viewer : whose layers may be removed
     window : the main window; it is the parent
+    steps : what is dropped when the window closes
     """
 
-    def __init__(self, viewer: ViewerModel, window: QWidget) -> None:
+    def __init__(self, viewer: ViewerModel, window: QWidget, steps: Steps) -> None:
         super().__init__(window)
+        self._steps = steps
         self._removed: list[ref[Layer]] = []
         self._mouse: Any = None
         self._looks = 0
@@ -55,10 +59,11 @@ class Garbage(QObject):
         window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Give everything back to the collector when the window closes."""
+        """When the window closes, give everything back to the collector."""
         if event is not None and event.type() == QEvent.Type.Close:
             self._timer.stop()
             self._removed.clear()
+            self._steps.drop()
             gc.unfreeze()
         return False
 
@@ -86,8 +91,8 @@ class Garbage(QObject):
         self._removed.clear()
 
 
-def keep_garbage_small(viewer: ViewerModel, window: QWidget) -> None:
+def keep_garbage_small(viewer: ViewerModel, window: QWidget, steps: Steps) -> None:
     """Have the collector pass over what there is; to be called whenever a dock has opened."""
     if window.findChild(Garbage) is None:
-        Garbage(viewer, window)
+        Garbage(viewer, window, steps)
     gc.freeze()

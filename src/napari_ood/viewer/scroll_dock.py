@@ -110,7 +110,7 @@ class ScrollDock(QWidget):
         super().showEvent(event)
         window = main_window(self)
         if self._bridge is not None and self._bridge.viewer is not None and window is not self:
-            keep_garbage_small(self._bridge.viewer, window)
+            keep_garbage_small(self._bridge.viewer, window, self._bridge.steps)
 
     def teardown(self) -> None:
         """Stop following the session; a run goes on. May be called more than once."""

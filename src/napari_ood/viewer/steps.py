@@ -46,6 +46,10 @@ class Steps:
         while self._due:
             self._due.popleft()()
 
+    def drop(self) -> None:
+        """Do nothing of what is due: the window closes."""
+        self._due.clear()
+
     def _wait(self) -> None:
         if not self._waiting:
             from qtpy.QtCore import QTimer
