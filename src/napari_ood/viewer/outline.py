@@ -134,24 +134,25 @@ class Outline:
             return
         if self._steps is None or (self._layer is not None and self._layer in viewer.layers):
             self._show_wanted()
-        else:
+        else:  # by then the camera may be elsewhere
+            self._wanted = partial(self._show, cells, on, None)
             self._steps.add(self._show_wanted)
 
     def _show_wanted(self) -> None:
         if self._wanted is not None:
             self._wanted()
 
-    def _show(self, cells: NDArray[np.int64], on: OnGrid, zoom: float) -> None:
+    def _show(self, cells: NDArray[np.int64], on: OnGrid, zoom: float | None) -> None:
         place = map_placement(on.grid, on.mpp)
-        layer = self._layer_in_viewer(place.units)
-        if layer is not None:
+        layer, viewer = self._layer_in_viewer(place.units), self._viewer()
+        if layer is not None and viewer is not None:
             self._edges, self._units_per_cell = edges_around(cells), min(place.scale)
             if place != self._placed:  # napari takes 10 ms for each, also where nothing changes
                 layer.scale, layer.translate = place.scale, place.translate
                 layer.units, self._placed = place.units, place
             if not layer.visible:  # first: napari looks at new data of visible layers only
                 layer.visible = True
-            self._draw(zoom)
+            self._draw(viewer.scene.camera.zoom if zoom is None else zoom)
 
     def hide(self) -> None:
         """Show no outline; the layer stays, as napari takes long to remove one."""
