@@ -170,8 +170,9 @@ class Dispatcher:
             key=[f"ood-slide-{track.rank}-{uuid4().hex}" for track in tracks],
             pure=False,
             resources=self._resources or None,
-            # A lambda travels by value: the scheduler need not have this package.
-            priority=lambda key: -int(key.split("-")[2]),
+            # dask also takes a function, as of annotations; a lambda travels by value, so that the
+            # scheduler need not have this package.
+            priority=lambda key: -int(key.split("-")[2]),  # type: ignore[arg-type]
         )
         for track, future in zip(tracks, futures, strict=True):
             self._handed_out(Ticket(track, None, 0, future))
