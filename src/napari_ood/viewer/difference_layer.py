@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.colormaps import Colormap
 
-from napari_ood.scores.names import score_in_words
+from napari_ood.scores.names import role_in_words, score_in_words
 from napari_ood.viewer import colors
 from napari_ood.viewer.geometry import map_placement
 from napari_ood.viewer.layers import clipped, make_layer, ramp_colormap, settle_layer
@@ -48,7 +48,7 @@ def difference_layer_data(difference: RunDifference) -> LayerData:
     mpp = difference.a.run.provenance["slide"]["mpp"]
     place = map_placement(difference.match.grid, tuple(mpp) if mpp else None)
     options: dict[str, Any] = {
-        "name": f"Difference B − A · {score_in_words(difference.score, difference.a.card)}",
+        "name": f"Difference B − A · {_called(difference)}",
         "opacity": OPACITY,
         "blending": "translucent_no_depth",
         "colormap": difference_colormap(),
@@ -60,6 +60,12 @@ def difference_layer_data(difference: RunDifference) -> LayerData:
         "units": place.units,
     }
     return values, options, "image"
+
+
+def _called(difference: RunDifference) -> str:
+    """The role that was asked for, else what the score measures."""
+    role = role_in_words(difference.score)
+    return role if role != difference.score else score_in_words(role, difference.a.card)
 
 
 def difference_layer(viewer: ViewerModel) -> Layer | None:
