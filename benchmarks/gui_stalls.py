@@ -223,8 +223,13 @@ def map_slide(viewer: Any, drive: Driver) -> None:
     layer = mosaic_layer_of(bridge_of(viewer))
     panel = _widget(viewer, "FineMapPanel")
     layer.fine.wish(scope=Scope.SLIDE)
-    with drive.action("slide-wide map", lambda: not layer.fine.state.running and _calm(viewer)):
+    with drive.action("slide-wide map", lambda: layer.layer is not None and _calm(viewer)):
         click(panel.start)
+    with drive.action("it fills, for 5 s"):
+        drive.wait(quiet=5.0)
+    if panel.stop.isEnabled():
+        click(panel.stop)
+    drive.wait(lambda: not layer.fine.state.running)
     viewer.scene.camera.zoom *= 3
     with drive.action("zoom and pan over it"):
         for step in (1, -1, 1, -1):
