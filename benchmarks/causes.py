@@ -591,7 +591,8 @@ What to make of it:
 - **A fold** is found where its edge crosses the tile: straight, with 1.5 to 3 times the density of
   the same colour beyond it. Half to two thirds of planted folds are not found, most of them in
   tiles that no score flags either; nine of ten that are called so are one. A tile that lies wholly
-  in a fold shows no edge: there only the darkness tells, best beside the rest of its own slide.
+  in a fold shows no edge: there only the darkness tells, best beside the rest of its own slide (on
+  the procedural slides, judged alone, two thirds).
 - **Stain shift** is told where it leaves what two laboratories' tiles span: half of the slight
   ones.
 - **Other tissue** that is stained and scanned much alike (CMU-1's skin) is named in six or seven
