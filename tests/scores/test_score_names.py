@@ -17,6 +17,9 @@ from napari_ood.scores.names import (
 )
 
 
+NEAREST = "distance to the nearest training tiles"
+
+
 @dataclass(frozen=True)
 class Block:
     name: str
@@ -42,11 +45,10 @@ class Card:
         ("knn@s2", "distance to the nearest training tiles (a middle layer)"),
         ("knn@end", "distance to the nearest training tiles (the last layer)"),
         ("knn@s3+stem", "distance to the nearest training tiles (early and middle layers)"),
-        ("knn@stem+s2+end", "distance to the nearest training tiles (early, middle and last layers)"),
-        ("knn@stem+s1+s2+s3+end", "distance to the nearest training tiles (all layers)"),
-        ("knn@elsewhere+stem", "distance to the nearest training tiles (layers elsewhere and stem)"),
-        ("ood", "the larger of appearance and distance to the nearest training tiles, blind to stain "
-         "and focus (the last layer)"),
+        ("knn@stem+s2+end", f"{NEAREST} (early, middle and last layers)"),
+        ("knn@stem+s1+s2+s3+end", f"{NEAREST} (all layers)"),
+        ("knn@elsewhere+stem", f"{NEAREST} (layers elsewhere and stem)"),
+        ("ood", f"the larger of appearance and {NEAREST}, blind to stain and focus (the last layer)"),
         ("uncertainty", "how unsettled the prediction is"),
         ("heatmap", "difference from known tissue, drawn by the bundle's decoder"),
         ("no score at all", "no score at all"),

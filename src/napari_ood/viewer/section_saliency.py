@@ -207,8 +207,8 @@ class SaliencySection(QWidget):
         words = ("against", "for") if shown.saliency.signed else ("nothing", "much")
         self.scale.set_scale(ramp_of(shown.saliency.signed).table(), low, high, words)
         self.sign.setText(
-            f"{sign_in_words(method)} Unit: {shown.saliency.unit}; one scale for every tile of this "
-            "slide."
+            f"{sign_in_words(method)} Unit: {shown.saliency.unit}; one scale for every tile of "
+            "this slide."
         )
 
 
