@@ -16,8 +16,8 @@ from napari_ood.scores.names import (
     score_in_words,
 )
 
-
 NEAREST = "distance to the nearest training tiles"
+BLINDLY = f"{NEAREST}, blind to stain and focus"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Card:
         ("knn@stem+s2+end", f"{NEAREST} (early, middle and last layers)"),
         ("knn@stem+s1+s2+s3+end", f"{NEAREST} (all layers)"),
         ("knn@elsewhere+stem", f"{NEAREST} (layers elsewhere and stem)"),
-        ("ood", f"the larger of appearance and {NEAREST}, blind to stain and focus (the last layer)"),
+        ("ood", f"the larger of appearance and {BLINDLY} (the last layer)"),
         ("uncertainty", "how unsettled the prediction is"),
         ("heatmap", "difference from known tissue, drawn by the bundle's decoder"),
         ("no score at all", "no score at all"),
