@@ -150,19 +150,24 @@ def black_share(tiles: RGB) -> Doubles:
 def directional_fineness(tiles: RGB) -> tuple[Doubles, Doubles]:
     """How fine the structure is in the direction that is blurriest; [N] each, log10 of power.
 
+    NaN where tiles are too small to tell directions apart.
+
     Returns
     -------
     against the middle : structures of 2 to 4 px there against those of 6 to 11 px in the strongest
     against across : the same structures there against those at a right angle
     """
     height, width = tiles.shape[1:3]
+    sectors = _sectors(height, width)
+    if not all(at.size for kind in sectors for at in kind):
+        return np.full(len(tiles), np.nan), np.full(len(tiles), np.nan)
     window = np.outer(np.hanning(height), np.hanning(width))
     density = _DENSITY[tiles].mean(axis=3)
     density -= density.mean(axis=(1, 2), keepdims=True)
     power = np.square(np.abs(np.fft.rfft2(density * window))).reshape(len(tiles), -1)
     fine, middle = (
-        np.stack([np.log10(power[:, at].mean(axis=1) + FLOOR) for at in sectors], axis=1)
-        for sectors in _sectors(height, width)
+        np.stack([np.log10(power[:, at].mean(axis=1) + FLOOR) for at in kind], axis=1)
+        for kind in sectors
     )
     blurriest = fine.argmin(axis=1)
     every = np.arange(len(tiles))

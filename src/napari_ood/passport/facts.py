@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_ood.slides.acquisition import Acquisition, acquisition_from, acquisition_of
+
 if TYPE_CHECKING:
     from napari_ood.inference import Run
     from napari_ood.slides import Slide
 
 _ICC_TAG = 34675
 _SIZE_KEYS = ("openslide.icc-size", "tiff.icc-size")
-_NO_VENDOR = {"", "unknown", "generic", "none"}
-_CONTAINERS = {"dicom", "generic-tiff"}
-"""What readers call the vendor of a format that any scanner may write."""
-
 
 @dataclass(frozen=True)
 class SlideFacts:
@@ -23,13 +21,14 @@ class SlideFacts:
     Attributes
     ----------
     mpp : (y, x) in µm per level-0 px
-    vendor : of the scanner
+    scanner : vendor, model and device
+    objective : magnification
     icc : name of the colour profile; "" when the file certainly has none
     """
 
     name: str
     mpp: tuple[float, float] | None
-    vendor: str | None
+    scanner: str | None
     objective: float | None
     icc: str | None
     at_hand: bool
@@ -41,7 +40,7 @@ def facts_of(slide: Slide | None, run: Run | None) -> SlideFacts:
         return SlideFacts(
             name=slide.name,
             mpp=slide.mpp,
-            vendor=_vendor(slide.metadata, slide.vendor),
+            scanner=acquisition_of(slide).scanner,
             objective=slide.objective,
             icc=_icc_profile(slide),
             at_hand=True,
@@ -50,23 +49,18 @@ def facts_of(slide: Slide | None, run: Run | None) -> SlideFacts:
         raise ValueError("a passport needs a slide or a run")
     record = run.provenance["slide"]
     mpp = record.get("mpp")
+    if "acquisition" in record:
+        recorded = Acquisition.from_dict(record["acquisition"])
+    else:  # a run of before it was recorded
+        recorded = acquisition_from({}, str(record.get("vendor", "")))
     return SlideFacts(
         name=str(record["name"]),
         mpp=None if mpp is None else (float(mpp[0]), float(mpp[1])),
-        vendor=_vendor({}, str(record.get("vendor", ""))),
-        objective=None,
+        scanner=recorded.scanner,
+        objective=record.get("objective"),
         icc=None,
         at_hand=False,
     )
-
-
-def _vendor(metadata: dict[str, str], vendor: str) -> str | None:
-    if vendor.lower() in _CONTAINERS:
-        vendor = metadata.get("dicom.Manufacturer", "")
-    model = metadata.get("aperio.ScanScope ID") or metadata.get("hamamatsu.Product", "")
-    if vendor.lower() in _NO_VENDOR:
-        return None
-    return f"{vendor} {model}".strip()
 
 
 def _icc_profile(slide: Slide) -> str | None:

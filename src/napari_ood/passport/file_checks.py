@@ -55,18 +55,18 @@ def check_scale(facts: SlideFacts, card: Card | None) -> Check:
 def check_scanner(facts: SlideFacts, card: Card | None) -> Check:
     """Say who made the scanner, and whether the card names it."""
     key, title = "scanner", "Scanner"
-    if facts.vendor is None:
+    if facts.scanner is None:
         words = "The file does not name the scanner. See the stain for what it looks like."
         return Check(key, title, Light.GREY, "not known", words)
     if card is not None:
         told = f"{card.training_data} {card.description} {' '.join(card.limitations)}".lower()
-        if facts.vendor.split()[0].lower() in told:
+        if facts.scanner.split()[0].lower() in told:
             words = "The bundle's card names this maker among its training data."
-            return Check(key, title, Light.GREEN, facts.vendor, words)
+            return Check(key, title, Light.GREEN, facts.scanner, words)
     words = "The bundle's card does not say whether it has seen this scanner; see the stain."
     if card is None:
         words = "Choose a bundle to compare it with."
-    return Check(key, title, Light.GREY, facts.vendor, words)
+    return Check(key, title, Light.GREY, facts.scanner, words)
 
 
 def check_objective(facts: SlideFacts) -> Check:

@@ -62,7 +62,8 @@ class CellDelegate(QStyledItemDelegate):
         light, bar = index.data(LIGHT_ROLE), index.data(BAR_ROLE)
         if light is not None:
             own.features |= QStyleOptionViewItem.ViewItemFeature.HasDecoration
-            own.icon = light_icon(light, painter.device().devicePixelRatioF())
+            device = painter.device()
+            own.icon = light_icon(light, device.devicePixelRatioF() if device else 1.0)
             own.decorationSize = QSize(LIGHT_PX, LIGHT_PX)
         style = own.widget.style() if own.widget is not None else QApplication.style()
         assert style is not None
