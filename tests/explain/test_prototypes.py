@@ -13,6 +13,9 @@ from napari_ood.models import Bundle, Card, Reference
 from napari_ood.scores.distance import l2_normalised
 
 
+BLIND = "the features of the last layer, blind to stain and focus, in standard deviations"
+
+
 def test_the_shipped_bundle_finds_a_reference_tile_itself_first() -> None:
     from napari_ood.models import load_bundle
 
@@ -67,7 +70,7 @@ def test_without_a_score_that_measures_distances_features_of_unit_length_are_com
     bundle = _with_scores(tiny_bundle, {"uncertainty": "entropy", "ood": "vim"})
     found = Prototypes(bundle)
     reference = bundle.require_reference()
-    assert found.space == "features penultimate, of unit length"
+    assert found.space == "the features of the last layer, by direction"
     train, held = (
         l2_normalised(reference.select(x, ("penultimate",)).astype(float))
         for x in (reference.train_features, reference.validation_features)
@@ -79,12 +82,13 @@ def test_without_a_score_that_measures_distances_features_of_unit_length_are_com
 
 
 def test_the_part_that_looks_for_neighbours_comes_before_others(two_kinds_bundle: Bundle) -> None:
-    assert "as invariant)" in Prototypes(two_kinds_bundle).space
+    assert Prototypes(two_kinds_bundle).space == BLIND
     scores = {"uncertainty": "entropy", "ood": "max(mahalanobis@layer1,invariant_nn@penultimate)"}
     bundle = _with_scores(two_kinds_bundle, scores)
-    assert "as invariant_nn)" in Prototypes(bundle).space
-    assert "layer1" in Prototypes(bundle, "mahalanobis@layer1").space
-    assert Prototypes(bundle, "knn@layer1").space == "features layer1, of unit length"
+    assert Prototypes(bundle).space == BLIND
+    early = "the features of an early layer"
+    assert Prototypes(bundle, "mahalanobis@layer1").space == f"{early}, in standard deviations"
+    assert Prototypes(bundle, "knn@layer1").space == f"{early}, by direction"
 
 
 def test_what_cannot_be_compared_is_refused(tiny_bundle: Bundle) -> None:

@@ -241,7 +241,8 @@ def test_words_and_layers_of_targets(tiny_bundle) -> None:
     targets = [Target.of_class(1), Target.of_head(2, 0), Target.uncertainty(), Target.of_score()]
     words = [target.words(card) for target in targets]
     assert words == ["green", "head 3: red", "uncertainty", "OOD score"]
-    assert Target.of_score("knn@layer1").words(card) == "score knn@layer1"
+    nearest = "distance to the nearest training tiles (an early layer)"
+    assert Target.of_score("knn@layer1").words(card) == nearest
     assert len({*targets, Target.of_class(1)}) == 4
     assert explainer.layers() == ("act1", "layer1", "layer2", "layer3")  # layer4 is 1 × 1
     # The OOD score reads layer1: nothing after it has a say.

@@ -23,7 +23,7 @@ from napari_ood.models import load_bundle
 from napari_ood.slides.tiles import read_tiles
 from napari_ood.viewer import layers as ood_layers
 from napari_ood.viewer.bridge import Bridge, bridge_of
-from napari_ood.viewer.inspector import NO_TILE_THERE, Inspector, inspector_of
+from napari_ood.viewer.inspector import NOT_A_NUMBER, Inspector, inspector_of
 from napari_ood.viewer.inspector_request import MOST_SLOW_TILES
 from napari_ood.viewer.inspector_state import Tab
 from napari_ood.viewer.inspector_work import NO_BUNDLE, NO_SLIDE, NOT_STORED, RUNNING
@@ -228,7 +228,8 @@ def test_steps_go_over_gaps_and_stop_at_the_edge(inspector: Inspector) -> None:
     assert inspector.step(-1, 0) and inspector.state.cell == (2, 8)
     assert inspector.select((0, 0)) and not inspector.step(-1, 0)
     assert inspector.state.cell == (0, 0)
-    assert not inspector.select((3, 6)) and inspector.state.note == NO_TILE_THERE
+    # It was run, and yet has no class.
+    assert not inspector.select((3, 6)) and inspector.state.note == NOT_A_NUMBER
     assert not inspector.select(None)
     assert inspector.state.cell == (0, 0), "what was chosen stays"
 
