@@ -23,13 +23,13 @@ from statistics import median
 from engine import made_in_process
 
 CODE = """
-import json, sys, time
-from pathlib import Path
-start = float(sys.argv[1])
+import json, os, sys, time
+start, slide, model, out = float(sys.argv[1]), *sys.argv[2:]
 steps = {}
 def note(name):
     steps.setdefault(name, time.time() - start)
-from napari_ood import load_bundle, open_slide, run_slide
+from napari_ood import cli
+from napari_ood.cli.progress import StatusLine
 from napari_ood.inference import engine
 loading = engine.open_network
 def loaded(*args, **kwargs):
@@ -37,15 +37,12 @@ def loaded(*args, **kwargs):
     network = loading(*args, **kwargs)
     note("network loaded")
     return network
-engine.open_network = loaded
-bundle = load_bundle(sys.argv[3])
-note("bundle checked")
-def listener(progress):
+def first_result(self, name, progress):
     note("first result")
-with open_slide(sys.argv[2]) as slide:
-    run_slide(slide, bundle, sys.argv[4], device="cpu", precision="fp32", on_progress=listener,
-              cancel=lambda: "first result" in steps)
-print(json.dumps(steps))
+    print(json.dumps(steps), flush=True)
+    os._exit(0)
+engine.open_network, StatusLine.show_run = loaded, first_result
+cli.main(["run", slide, "--model", model, "--out", out, "--device", "cpu", "--precision", "fp32"])
 """
 
 
@@ -60,7 +57,7 @@ def seconds_of_help() -> float:
 def first_result(path: Path, model: str) -> dict[str, float]:
     """Seconds after which each step was done."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [str(time.time()), str(path), model, str(Path(folder) / "run.ood.zarr")]
+        arguments = [str(time.time()), str(path), model, folder]
         done = subprocess.run(
             [sys.executable, "-c", CODE, *arguments], check=True, capture_output=True, text=True
         )

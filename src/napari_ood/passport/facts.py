@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _ICC_TAG = 34675
 _SIZE_KEYS = ("openslide.icc-size", "tiff.icc-size")
 
+
 @dataclass(frozen=True)
 class SlideFacts:
     """Facts for the passport; None: not known.

@@ -233,10 +233,11 @@ class Bridge:
 
     # ---------------------------------------------------------------- session → viewer
 
-    def tick(self) -> bool:
+    def tick(self, draws: bool = True) -> bool:
         """Show what a run has done since the last call; whether it is still going on.
 
-        To be called a few times per second from the GUI thread while a run goes on.
+        To be called a few times per second from the GUI thread while a run goes on. Unless it
+        ``draws``, the overlays wait for a later call, or for the run's end.
         """
         if self.viewer is None:
             self.session.cancel()
@@ -244,7 +245,7 @@ class Bridge:
             self.session.look_at(self.region_of(Scope.VIEW))
         alive = self.session.poll()
         for result in self.session.state.results:
-            if result.maps.take_dirty() or not alive:
+            if not alive or (draws and result.maps.take_dirty()):
                 self.flags.fill(result.maps, self.session.state)
                 for layer in self._maps.of(result.maps):
                     ood_layers.refresh_layer(layer, final=not alive)

@@ -5,6 +5,7 @@ A run outlives the dock that started it, and ends with the window.
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QCoreApplication, QTimer
@@ -14,14 +15,23 @@ if TYPE_CHECKING:
     from napari_ood.viewer.bridge import Bridge
 
 TICK_INTERVAL_MS = 200
+DRAWING_SHARE = 0.1
+"""Of the time; the rest is the network's. Without a graphics card both want the same cores."""
+MOST_BETWEEN_S = 2.0
+"""However slow drawing is, the overlays move on so often."""
 
 
 class Ticker(QTimer):
-    """Calls ``bridge.tick`` five times per second until the run has ended."""
+    """Calls ``bridge.tick`` five times per second until the run has ended.
+
+    Where drawing is slow the overlays are redrawn more rarely; what is on screen is told to the
+    engine each time.
+    """
 
     def __init__(self, bridge: Bridge, widget: QWidget) -> None:
         super().__init__(main_window(widget))
         self._bridge = bridge
+        self._drew_at = self._draw_at = 0.0
         self.timeout.connect(self._tick)
         # Qt destroys children with their window and sends them no event that they could handle.
         self.destroyed.connect(bridge.session.end)
@@ -31,9 +41,19 @@ class Ticker(QTimer):
         self.start(TICK_INTERVAL_MS)
 
     def _tick(self) -> None:
-        if not self._bridge.tick():
+        now = perf_counter()
+        draws = now >= self._draw_at
+        if not self._bridge.tick(draws):
             self.stop()
             self.deleteLater()
+        elif draws:
+            self._drew_at = now
+            QTimer.singleShot(0, self._on_drawn)  # comes after what the tick left to be painted
+
+    def _on_drawn(self) -> None:
+        now = perf_counter()
+        took = now - self._drew_at
+        self._draw_at = now + min(took * (1 / DRAWING_SHARE - 1), MOST_BETWEEN_S)
 
 
 def main_window(widget: QWidget) -> QWidget:
