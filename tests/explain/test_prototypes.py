@@ -12,7 +12,6 @@ from napari_ood.explain.prototypes import Prototypes, nearest_tiles, prototypes_
 from napari_ood.models import Bundle, Card, Reference
 from napari_ood.scores.distance import l2_normalised
 
-
 BLIND = "the features of the last layer, blind to stain and focus, in standard deviations"
 
 
