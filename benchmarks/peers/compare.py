@@ -4,7 +4,7 @@
 
 ``PYTHON``: the interpreter of an environment that has the tool (see ``benchmarks/peers.md``).
 A process is timed from its start to its end: imports, tissue, network, tiles, writing. Memory is
-the peak of the proportional set size of it and its children, looked at every 0.1 s (Linux). Rounds
+the peak of the proportional set size of it and its children, looked at every second (Linux). Rounds
 alternate the tools; medians are printed, as a table in Markdown, with napari-ood's ratio to each.
 Needs psutil.
 """
@@ -66,7 +66,7 @@ def run_once(tool: str, python: str, inputs: Path) -> Measured:
             peak = 0.0
             while process.poll() is None:
                 peak = max(peak, tree_megabytes(process.pid))
-                time.sleep(0.1)
+                time.sleep(1.0)  # looking costs 20 ms of a core per GB
         seconds = time.perf_counter() - start
         words = log.read_text().split()
         if process.returncode or words[-2:-1] != ["tiles"]:
