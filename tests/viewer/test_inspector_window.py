@@ -213,22 +213,29 @@ def test_arrow_keys_are_given_back_as_they_were() -> None:
 # ------------------------------------------------------------------------- in a window
 
 
-@pytest.fixture
-def window(
-    make_napari_viewer: Callable[..., Any], slide: Any, tiny_bundle: Bundle, qtbot: Any
-) -> Iterator[tuple[Any, Any]]:
-    """A window with a finished run and the inspector."""
+def inspected(
+    make_napari_viewer: Callable[..., Any], slide: Any, bundle: Bundle, qtbot: Any
+) -> tuple[Any, Any]:
+    """A viewer in which a bundle was run over a slide, and the dock of the inspector."""
     viewer = make_napari_viewer(show=True, strict_qt="raise")
     viewer.window.resize(1280, 900)
     viewer.add_layer(make_layer(slide_layer_data(slide)))
     bridge = bridge_of(viewer)
-    bridge.session.use_bundle(tiny_bundle)
+    bridge.session.use_bundle(bundle)
     assert bridge.run()
     finish(bridge)
     dock = open_dock(viewer)
     viewer.fit_to_view()
     qtbot.wait(200)
-    yield viewer, dock
+    return viewer, dock
+
+
+@pytest.fixture
+def window(
+    make_napari_viewer: Callable[..., Any], slide: Any, tiny_bundle: Bundle, qtbot: Any
+) -> Iterator[tuple[Any, Any]]:
+    """A window with a finished run and the inspector."""
+    yield inspected(make_napari_viewer, slide, tiny_bundle, qtbot)
 
 
 def open_dock(viewer: Any) -> Any:

@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 
 from napari_ood import Bundle, Slide
-from napari_ood.viewer.bridge import bridge_of
 from napari_ood.viewer.inspector import NOT_A_NUMBER
 from napari_ood.viewer.inspector_state import Tab
-from napari_ood.viewer.layers import make_layer, slide_layer_data
 from napari_ood.viewer.maps import NO_TILE, Overlay
 from napari_ood.viewer.saliency_layer import saliency_layer
 from napari_ood.viewer.section_saliency import NO_MAP
 
-from .conftest import finish, needs_display
+from .conftest import needs_display
 from .odd_bundles import odd_bundle, overflow
-from .test_inspector_window import click_at, open_dock, settle
+from .test_inspector_window import click_at, inspected, settle
 from .test_window import click
 
 pytestmark = needs_display
@@ -31,20 +29,7 @@ Open = Callable[[Bundle], tuple[Any, Any]]
 def opened(make_napari_viewer: Callable[..., Any], slide: Slide, qtbot: Any) -> Open:
     """Runs a bundle over the slide, and opens the inspector with saliency in front."""
 
-    def run(bundle: Bundle) -> tuple[Any, Any]:
-        viewer = make_napari_viewer(show=True, strict_qt="raise")
-        viewer.window.resize(1280, 900)
-        viewer.add_layer(make_layer(slide_layer_data(slide)))
-        bridge = bridge_of(viewer)
-        bridge.session.use_bundle(bundle)
-        assert bridge.run()
-        finish(bridge)
-        dock = open_dock(viewer)
-        viewer.fit_to_view()
-        qtbot.wait(200)
-        return viewer, dock
-
-    return run
+    return lambda bundle: inspected(make_napari_viewer, slide, bundle, qtbot)
 
 
 def choose_method(dock: Any, title: str, qtbot: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_ood.board.row import SlideRow
+from napari_ood.files import replacing
 
 CACHE = "board.jsonl"
 """One line per row, the latest counts: a line more costs the same however many there are."""
@@ -89,11 +90,9 @@ class RowCache:
         """Write the file anew without what is outdated, once that is most of it."""
         if self._n_lines <= max(2 * len(used), len(used) + STALE_LINES):
             return
-        partial = self._path.with_name(f".{CACHE}.{os.getpid()}.partial")
         with self._lock, suppress(OSError):
             kept = {stamp: row for stamp, row in self._rows.items() if stamp in used}
             lines = (json.dumps({"stamp": s, "row": row}) + "\n" for s, row in kept.items())
-            partial.write_text("".join(lines), "utf-8")
-            partial.replace(self._path)
+            with replacing(self._path) as partial:
+                partial.write_text("".join(lines), "utf-8")
             self._rows, self._n_lines = kept, len(kept)
-        partial.unlink(missing_ok=True)

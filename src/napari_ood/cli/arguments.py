@@ -54,6 +54,20 @@ def add_mpp(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """Add ``--device``."""
+    parser.add_argument(
+        "--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU"
+    )
+
+
+def add_batch_size(parser: argparse._ActionsContainer) -> None:
+    """Add ``--batch-size``, for a network that is run."""
+    parser.add_argument(
+        "--batch-size", metavar="N", type=positive_int, help="tiles per forward pass"
+    )
+
+
 def add_json(parser: argparse.ArgumentParser, summary: str) -> None:
     """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help=summary)

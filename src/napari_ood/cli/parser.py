@@ -9,7 +9,9 @@ from napari_ood import __version__
 from napari_ood.cli.arguments import (
     EXPORT_FORMATS,
     Parser,
+    add_batch_size,
     add_command,
+    add_device,
     add_features,
     add_json,
     add_mpp,
@@ -84,10 +86,8 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="gets <slide name>.ood.zarr"
     )
-    run.add_argument(
-        "--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU"
-    )
-    run.add_argument("--batch-size", metavar="N", type=positive_int, help="tiles per forward pass")
+    add_device(run)
+    add_batch_size(run)
     run.add_argument(
         "--region", metavar="X,Y,W,H", type=region, help="part of the slide, in level-0 pixels"
     )

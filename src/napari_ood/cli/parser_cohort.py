@@ -8,6 +8,7 @@ from pathlib import Path
 
 from napari_ood.cli.arguments import (
     Parser,
+    add_batch_size,
     add_command,
     add_features,
     add_json,
@@ -66,7 +67,7 @@ def add_cohort(commands: argparse._SubParsersAction[Parser]) -> None:
         default="auto",
         help="cuda: only workers that were started with --resources GPU=1",
     )
-    add("--batch-size", metavar="N", type=positive_int, help="tiles per forward pass")
+    add_batch_size(cohort)
     add(
         "--stride",
         metavar="PX",

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from napari_ood.cli.arguments import (
     Parser,
+    add_batch_size,
     add_command,
+    add_device,
     named_mpp,
     named_path,
     positive_float,
@@ -32,9 +34,7 @@ def add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     _add_tiles(train.add_argument_group("tiles"))
     _add_learning(train.add_argument_group("learning"))
     train.add_argument("--name", metavar="NAME", help="of the bundle; default: its folder's")
-    train.add_argument(
-        "--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU"
-    )
+    add_device(train)
     train.add_argument(
         "--json", metavar="FILE", type=Path, help="write a summary, too; - for stdout"
     )
@@ -206,7 +206,7 @@ def add_train_heatmap(commands: argparse._SubParsersAction[Parser]) -> None:
         help="where --id has no split valid (default: %(default)s)",
     )
     add("--seed", metavar="S", type=whole_number, default=0, help="(default: %(default)s)")
-    add("--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU")
+    add_device(command)
     add("--json", metavar="FILE", type=Path, help="a summary, as JSON; - for stdout")
 
 
@@ -266,8 +266,8 @@ def add_evaluate(commands: argparse._SubParsersAction[Parser]) -> None:
         help="also compare with in-distribution tiles compressed, scaled, blurred, recoloured",
     )
     add("--contrast", metavar="COLUMN", help="also compare in-distribution tiles by this column")
-    add("--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU")
-    add("--batch-size", metavar="N", type=positive_int, help="tiles per forward pass")
+    add_device(evaluate)
+    add_batch_size(evaluate)
     add("--seed", metavar="S", type=whole_number, default=0, help="of resamples and controls")
     add("--json", metavar="FILE", type=Path, help="every number, as JSON; - for stdout")
     add("--figures", metavar="DIR", type=Path, help="ROC, histograms, risk–coverage as PNG")
@@ -351,4 +351,4 @@ def add_compare(commands: argparse._SubParsersAction[Parser]) -> None:
         default="fp32",
         help="of training, the same for all networks (default: %(default)s)",
     )
-    add("--device", metavar="auto|cpu|cuda|mps", default="auto", help="cuda:1 means the second GPU")
+    add_device(compare)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from napari_ood.errors import RunError
+from napari_ood.files import replacing
 from napari_ood.inference.store import disk_error
 
 MANIFEST = "cohort.json"
@@ -46,14 +46,11 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> Path:
         If it cannot be written.
     """
     path = folder / MANIFEST
-    partial = folder / f".{MANIFEST}.{os.getpid()}.partial"
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text + "\n", "utf-8")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(text + "\n", "utf-8")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise disk_error(path, error, begun=False) from error
     return path
 

@@ -6,11 +6,12 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_ood.errors import ExportCancelled, ExportError
+from napari_ood.files import replacing
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,13 @@ def new_file(path: Path) -> Iterator[Path]:
     ExportError
         If the disk is full or not writable. ``path`` is then as it was.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with replacing(path) as partial:
+            yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
     except OSError as error:
         raise disk_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 @contextmanager

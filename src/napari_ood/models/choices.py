@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_dir
+from napari_ood.files import replacing, user_cache
 
-CACHE_ENVIRONMENT = "NAPARI_OOD_CACHE"
-"""Environment variable that names another cache folder, as for sample slides."""
 FILE = "arithmetic.json"
 FORMAT_VERSION = 1
 MOST = 100
@@ -33,8 +28,7 @@ class KnownChoices:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        folder = os.environ.get(CACHE_ENVIRONMENT) or user_cache_dir("napari-ood", appauthor=False)
-        self.path = Path(folder) / FILE if path is None else path
+        self.path = user_cache() / FILE if path is None else path
 
     def get(self, key: Mapping[str, Any]) -> str | None:
         """Return what was chosen for exactly this; None if nothing was."""
@@ -53,15 +47,11 @@ class KnownChoices:
             {"format_version": FORMAT_VERSION, "choices": [*entries, entry][-MOST:]}, indent=1
         )
         # Other processes read it meanwhile: it appears whole or not at all.
-        partial = self.path.with_name(f".{FILE}.{secrets.token_hex(6)}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text + "\n", "utf-8")
-            partial.replace(self.path)
+            with replacing(self.path) as partial:
+                partial.write_text(text + "\n", "utf-8")
         except OSError as error:
             log.warning("what was measured is not kept: %s", error)
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     def _read(self) -> list[dict[str, Any]]:
         try:

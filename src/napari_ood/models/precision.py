@@ -95,7 +95,7 @@ class ArithmeticNet:
         """Tiles [B, t, t, 3] → logits [B, M, C], features [B, D], both float32."""
         with autocast(tiles.device.type, self._precision):
             logits, features = self._net(tiles)
-        return logits.float(), features.float()
+        return logits, features
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[object]:

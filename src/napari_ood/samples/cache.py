@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platformdirs import user_cache_dir
-
 from napari_ood.errors import OodError
-
-ENVIRONMENT = "NAPARI_OOD_CACHE"
-"""Environment variable that names another cache folder."""
+from napari_ood.files import CACHE_ENVIRONMENT, replacing, user_cache
 
 
 def cache_folder() -> Path:
@@ -24,8 +19,7 @@ def cache_folder() -> Path:
     OodError
         If it cannot be created.
     """
-    named = os.environ.get(ENVIRONMENT)
-    folder = Path(named) if named else Path(user_cache_dir("napari-ood", appauthor=False))
+    folder = user_cache()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -42,23 +36,17 @@ def appearing(path: Path) -> Iterator[Path]:
     OodError
         If the file cannot be written, e.g. on a full disk.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(path, error) from error
     # not tempfile: its files are the user's alone, and a cache can be shared
     temporary = path.with_name(f".writing-{secrets.token_hex(6)}-{path.name}")
     try:
-        yield temporary
-        temporary.replace(path)
+        with replacing(path, temporary):
+            yield temporary
     except OSError as error:
         raise _not_writable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _not_writable(path: Path, error: OSError) -> OodError:
     return OodError(
         f"cannot write {path} ({error.strerror or error}): free some space, "
-        f"or set {ENVIRONMENT} to a folder that can be written"
+        f"or set {CACHE_ENVIRONMENT} to a folder that can be written"
     )

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_ood.errors import TrainingError
+from napari_ood.files import replacing
 from napari_ood.training.config import TrainConfig
 from napari_ood.training.stepper import Stepper
 
@@ -58,7 +59,6 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         If it can't be written.
     """
     file = checkpoint_file(path)
-    partial = file.with_name(file.name + ".partial")
     # Clones: tensors must be dense, and those of two networks may share memory.
     tensors = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -66,13 +66,10 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     }
     facts = {"format": FORMAT, "facts": json.dumps(checkpoint.facts)}
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, facts)
-        partial.replace(file)
+        with replacing(file, file.with_name(file.name + ".partial")) as partial:
+            save_file(tensors, partial, facts)
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"checkpoint {file} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint | None:

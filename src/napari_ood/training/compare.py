@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_ood.errors import OodError, TrainingCancelled
 from napari_ood.evaluation.comparison import Record, SeedScores, measure
 from napari_ood.evaluation.comparison_table import SINGLE, as_json, tables
+from napari_ood.files import replacing
 from napari_ood.scores import entropy, mean_probability
 from napari_ood.training.compare_clock import Clock
 from napari_ood.training.compare_data import ComparisonData, read_comparison_data
@@ -361,11 +362,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _replace(file: Path, text: str) -> None:
-    partial = file.with_name(file.name + ".partial")
     try:
-        partial.write_text(text, "utf-8")
-        partial.replace(file)
+        with replacing(file, file.with_name(file.name + ".partial")) as partial:
+            partial.write_text(text, "utf-8")
     except OSError as error:
         raise OodError(f"{file} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from napari_ood.errors import TrainingError
+from napari_ood.files import replacing
 from napari_ood.models import MultiHeadNet
 from napari_ood.training.checkpoint import checkpoint_file, fingerprint
 from napari_ood.training.loop import run_network, train
@@ -244,12 +245,8 @@ def _save_npz(path: Path, arrays: Mapping[str, Floats]) -> None:
 
 
 def _write(file: Path, save: Callable[[Path], None]) -> None:
-    partial = file.with_name(file.name + ".partial")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save(partial)
-        partial.replace(file)
+        with replacing(file, file.with_name(file.name + ".partial")) as partial:
+            save(partial)
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{file} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
