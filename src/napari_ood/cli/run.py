@@ -103,11 +103,14 @@ def _outlines(slide: Slide, args: Namespace) -> Callable[[TileGrid], NDArray[np.
 def _warn(slide: Slide, bundle: Bundle) -> None:
     """Tell before the run what limits it. SlideError when slide and bundle cannot match."""
     from napari_ood.inference import check_slide
+    from napari_ood.inference.plan import warnings_for
 
     scale = check_slide(slide, bundle.card)
-    # Without a scale of its own the bundle does not care about the slide's.
-    asked = [w for w in slide.warnings if bundle.card.mpp is not None or "--mpp" not in w]
-    for warning in (*asked, *bundle.card.warnings, *([scale] if scale else [])):
+    for warning in (
+        *warnings_for(slide, bundle.card),
+        *bundle.card.warnings,
+        *([scale] if scale else []),
+    ):
         complain(f"{slide.path}: {warning}")
 
 

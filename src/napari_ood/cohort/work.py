@@ -27,7 +27,7 @@ from napari_ood.inference.engine import (
 )
 from napari_ood.inference.network import Network
 from napari_ood.inference.pipeline import Session
-from napari_ood.inference.plan import Plan
+from napari_ood.inference.plan import Plan, warnings_for
 from napari_ood.inference.provenance import package_versions, session_record
 from napari_ood.inference.store import RunWriter, Shard, shards
 from napari_ood.models.precision import Arithmetic
@@ -106,10 +106,7 @@ class Workplace:
             )
             done = open_run(out).done
             facts = (slide.fingerprint(), int(done.sum()), int(plan.tissue.sum()))
-            # Without a scale of its own the bundle does not care about the slide's.
-            scaled = self.bundle.card.mpp is not None
-            asked = [w for w in slide.warnings if scaled or "--mpp" not in w]
-            warnings = (*asked, *([scale] if scale else []))
+            warnings = (*warnings_for(slide, self.bundle.card), *([scale] if scale else []))
             todo = shards_left(plan, done)
             parts = self._parts(plan, todo, done) if todo else ()
             if len(parts) > WHOLE_SLIDE_TASKS:

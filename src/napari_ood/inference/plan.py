@@ -105,6 +105,12 @@ def check_slide(slide: Slide, card: Card, name: str | None = None) -> str | None
     return None
 
 
+def warnings_for(slide: Slide, card: Card) -> list[str]:
+    """What the slide's file leaves open that matters to a bundle, in words."""
+    # Without a scale of its own the bundle does not care about the slide's.
+    return [w for w in slide.warnings if card.mpp is not None or "--mpp" not in w]
+
+
 def grid_step(slide: Slide, card: Card) -> tuple[float, float]:
     """Level-0 pixels (y, x) per model pixel."""
     check_mpp(slide.mpp, card, slide.name)
