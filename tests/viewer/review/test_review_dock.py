@@ -66,8 +66,11 @@ def wait_for_regions(dock: Any, qtbot: Any) -> None:
 
 
 def activate(dock: Any, qtbot: Any) -> None:
-    dock.window().activateWindow()
-    qtbot.waitUntil(dock.window().isActiveWindow, timeout=10_000)
+    def active() -> bool:
+        dock.window().activateWindow()  # again: without a window manager a request may be lost
+        return bool(dock.window().isActiveWindow())
+
+    qtbot.waitUntil(active, timeout=10_000)
 
 
 def canvas_of(viewer: Any) -> Any:
