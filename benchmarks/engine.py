@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -116,12 +117,12 @@ def bundle_named(name: str, folder: Path) -> Bundle:
     return bundle if name == "resnet18" else FreeBundle(bundle.path, bundle.card, bundle.hashes)
 
 
-def read_all(path: Path, plan: Plan, n_threads: int) -> list[Block]:
+def read_all(path: Path, plan: Plan, n_threads: int, size: int) -> list[Block]:
     """Read all tiles of a slide; keep the first shards up to ``MOST_IN_MEMORY`` tiles."""
     kept: list[Block] = []
     # A fresh slide each time: nothing may come from an earlier round's cache.
     with open_slide(path) as slide, ThreadPoolExecutor(n_threads) as pool:
-        reader, size = TileReader(slide, plan), checked_batch_size("cpu", None)
+        reader = TileReader(slide, plan)
         todo = shards_left(plan, np.zeros_like(plan.tissue))
         queue = WorkQueue(plan, todo, size)
         pieces = list(iter(queue.take, None))
@@ -146,14 +147,21 @@ def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
     n_threads = os.cpu_count() or 1
     with open_slide(path) as slide:
         plan = plan_run(slide, bundle)
-    blocks = read_all(path, plan, n_threads)
+    size = checked_batch_size(device, None, bundle.card)
+    blocks = read_all(path, plan, n_threads, size)
     n_forward = sum(len(block.tiles) for block in blocks)
     network = open_network(bundle, device)
 
+    batches = [block.batch(k) for block in blocks for k in block.waiting]
+
     def forward_all() -> None:
-        for block in blocks:
-            for k in block.waiting:
-                network(block.batch(k))
+        begun: deque[Callable[[], object]] = deque()
+        for batch in batches:
+            begun.append(network.begin(batch))
+            if len(begun) > network.n_ahead:
+                begun.popleft()()
+        for answer in begun:
+            answer()
 
     forward_all()
     n = run_once(path, bundle, device)["n"]
@@ -162,7 +170,7 @@ def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
     for _ in range(rounds):
         took = timed(forward_all)
         _append(walls, cpus, "network alone", n_forward, took)
-        took = timed(lambda: read_all(path, plan, n_threads))
+        took = timed(lambda: read_all(path, plan, n_threads, size))
         _append(walls, cpus, "reading alone", n, took)
         record = run_once(path, bundle, device)
         _append(walls, cpus, "engine", n, Took(record["seconds"], record["cpu"]))

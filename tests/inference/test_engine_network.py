@@ -64,7 +64,9 @@ def test_begun_batches_are_the_networks_own_answers(tiny_bundle: Bundle) -> None
         with torch.inference_mode():
             expected = tiny_bundle.network("cpu")(torch.from_numpy(batch))
         for ours, theirs in zip(answer(), expected, strict=True):
-            np.testing.assert_array_equal(ours, theirs.numpy())
+            # Other cores add up in another order.
+            np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-6)
+    network.close()
 
 
 class FakeGpu:

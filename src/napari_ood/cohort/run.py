@@ -109,7 +109,7 @@ def run_cohort(
         raise RunError("workers are those of the scheduler or of this machine: name one of the two")
     if precision == AUTO:
         raise RunError("a cohort has one precision for all its slides: choose fp32 or bf16")
-    Asked(precision, features, batch_size=checked_batch_size("cpu", batch_size))
+    Asked(precision, features, batch_size=checked_batch_size("cpu", batch_size, bundle.card))
     jobs = plan_jobs(slides, out, images=bundle.card.whole_image)
     if scheduler is None:
         from napari_ood.models import resolve_device

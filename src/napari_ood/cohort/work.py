@@ -99,7 +99,7 @@ class Workplace:
             slide = self._slide(job)
             scale = check_slide(slide, self.bundle.card)
             settings, out = self.settings, Path(job.out)
-            size = checked_batch_size(self.device, settings.batch_size)
+            size = checked_batch_size(self.device, settings.batch_size, self.bundle.card)
             how = Asked(settings.precision, settings.features, self.device, size)
             plan, writer = open_output(
                 out, slide, self.bundle, None, settings.stride, settings.tissue, asked=how
@@ -172,6 +172,8 @@ class Workplace:
         """The network, in the arithmetic of a run: of a cohort's runs it is nearly always one."""
         if self._open is None or self._open[0] != arithmetic:
             batch_size = self.settings.batch_size
+            if self._open is not None:
+                self._open[1].close()
             network = open_network(self.bundle, self.device, batch_size, arithmetic)
             self._open = arithmetic, network
         return self._open[1]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from napari_ood.errors import RunError, SlideError
 from napari_ood.inference.asked import Asked
@@ -34,10 +37,15 @@ from napari_ood.slides.grid import Region, TileGrid
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
+    from napari_ood.models.card import Card
     from napari_ood.slides import Slide
 
-BATCH_SIZE = {"cpu": 32, "mps": 64, "cuda": 256}
+BATCH_SIZE = {"mps": 64, "cuda": 256}
 """Tiles per forward pass where the caller does not say."""
+CPU_BATCH_PX = 400_000
+"""Pixels per forward pass on a CPU: layers of that size stay in a core's cache, small ones do not
+pay for their calls, and several batches are under way at once."""
+CPU_BATCH_SIZES = (1, 32)
 
 
 def run_slide(
@@ -96,7 +104,7 @@ def run_slide(
     from napari_ood.models import resolve_device
 
     device = resolve_device(device)
-    size = checked_batch_size(device, batch_size)
+    size = checked_batch_size(device, batch_size, bundle.card)
     asked = Asked(precision, features, device, size)
     plan, writer = open_output(Path(out), slide, bundle, region, stride, tissue, roi, asked)
     done = open_run(writer.path).done
@@ -110,8 +118,10 @@ def run_slide(
         )  # fmt: skip
         started = time.time()
         try:
-            session.run(_polled(cancel))
+            with _cores_to_the_network(device):
+                session.run(_polled(cancel))
         finally:
+            network.close()
             arguments = {"device": device, "batch_size": size}
             writer.add_session(session_record(started, session.report(), arguments))
     return Run(writer.path, bundle)
@@ -132,23 +142,37 @@ def open_network(
     """
     from napari_ood.models import reuse_freed_memory
 
-    network = Network(bundle, device, checked_batch_size(device, batch_size), arithmetic)
+    size = checked_batch_size(device, batch_size, bundle.card)
+    network = Network(bundle, device, size, arithmetic)
     if device == "cpu":
         reuse_freed_memory()  # after loading, which leaves copies of the weights
     return network
 
 
-def checked_batch_size(device: str, batch_size: int | None) -> int:
-    """Tiles per forward pass: as asked, or what suits the device."""
+def checked_batch_size(device: str, batch_size: int | None, card: Card) -> int:
+    """Tiles per forward pass: as asked, or what suits the device and the network's input."""
     if batch_size is not None and batch_size < 1:
         raise RunError(f"the batch size must be at least 1, got {batch_size}")
-    return batch_size or BATCH_SIZE[device.partition(":")[0]]
+    if batch_size is not None or device != "cpu":
+        return batch_size or BATCH_SIZE[device.partition(":")[0]]
+    side = card.input_size or card.tile_size
+    suits = 2 ** round(math.log2(CPU_BATCH_PX / side**2))
+    return int(min(max(suits, CPU_BATCH_SIZES[0]), CPU_BATCH_SIZES[1]))
 
 
 def shards_left(plan: Plan, done: NDArray[np.bool_]) -> list[Shard]:
     """Shards that have tiles to run which are not ``done`` ((rows, cols) bool), row by row."""
     missing = plan.tissue & ~done
     return [s for s in shards(done.shape, plan.shard) if missing[s.slices].any()]
+
+
+def _cores_to_the_network(device: str) -> AbstractContextManager[object]:
+    """Context in which numpy's products take one core each, where the network needs the others.
+
+    Threads of OpenBLAS that have nothing to do wait by spinning: scores that a listener computed
+    while a run went on took a sixth of its speed.
+    """
+    return threadpool_limits(1, user_api="blas") if device == "cpu" else nullcontext()
 
 
 def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:

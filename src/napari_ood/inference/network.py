@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from napari_ood.inference.upload import Uploads
     from napari_ood.models import Bundle
+    from napari_ood.models.lanes import Lanes
     from napari_ood.models.precision import Arithmetic
 
 Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -41,11 +42,18 @@ class Network:
         side = bundle.card.tile_size
         self._forward = Fitting(ArithmeticNet(net, arithmetic or USUAL), batch_size)
         self._uploads: Uploads | None = None
+        self._lanes: Lanes | None = None
+        self.n_ahead = 0
         if device.startswith("cuda"):
             from napari_ood.inference.upload import Uploads
 
-            self._uploads = Uploads(device, (batch_size, side, side, 3))
-        self.n_ahead = 0 if self._uploads is None else 1
+            self._uploads, self.n_ahead = Uploads(device, (batch_size, side, side, 3)), 1
+        elif device == "cpu":
+            from napari_ood.models.lanes import Lanes
+
+            # One batch in each lane, and one for the lane that is through first.
+            self._lanes = Lanes()
+            self.n_ahead = self._lanes.n
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Answer:
         """Tiles [n, t, t, 3] → logits [n, M, C] and features [n, D]."""
@@ -54,7 +62,8 @@ class Network:
     def begin(self, tiles: NDArray[np.uint8]) -> Callable[[], Answer]:
         """Begin to compute a batch; what is returned waits for its answer.
 
-        On a GPU this returns while the batch is copied and computed. Tiles may be overwritten then.
+        This returns while the batch is copied and computed, on a CPU as well. Tiles must stay as
+        they are until the answer is there.
 
         Raises
         ------
@@ -63,12 +72,26 @@ class Network:
         """
         import torch
 
+        if self._lanes is not None:
+            return self._lanes.submit(lambda: self._answer(tiles)).result
+        if self._uploads is None:
+            answer = self._answer(tiles)
+            return lambda: answer
         with torch.inference_mode():
-            if self._uploads is not None:
-                return self._uploads.download(self._forward(self._uploads.upload(tiles)))
+            return self._uploads.download(self._forward(self._uploads.upload(tiles)))
+
+    def close(self) -> None:
+        """End the threads that compute; not to be called while somebody waits for an answer."""
+        if self._lanes is not None:
+            self._lanes.close()
+
+    def _answer(self, tiles: NDArray[np.uint8]) -> Answer:
+        import torch
+
+        with torch.inference_mode():  # a thread has its own
             batch = torch.from_numpy(tiles).to(self.device)
             logits, features = (out.cpu().numpy() for out in self._forward(batch))
-            return lambda: (logits, features)
+            return logits, features
 
 
 class Fitting:

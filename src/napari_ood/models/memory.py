@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 KEEP_BYTES = 2_000_000_000
 MMAP_BYTES = 1 << 30
+PAD_BYTES = 1 << 27
+"""More than a heap of a thread's arena (64 MB), which goes back to the kernel whole otherwise."""
 
 
 def reuse_freed_memory() -> bool:
@@ -29,4 +31,5 @@ def reuse_freed_memory() -> bool:
     malloc_trim(0)
     trimmed = mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
     mapped = mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)
-    return bool(trimmed and mapped)
+    padded = mallopt(M_TOP_PAD, PAD_BYTES)
+    return bool(trimmed and mapped and padded)

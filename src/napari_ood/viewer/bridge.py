@@ -237,13 +237,13 @@ class Bridge:
         """Show what a run has done since the last call; whether it is still going on.
 
         To be called a few times per second from the GUI thread while a run goes on. Unless it
-        ``draws``, the overlays wait for a later call, or for the run's end.
+        ``draws``, overlays and numbers wait for a later call, or for the run's end.
         """
         if self.viewer is None:
             self.session.cancel()
         else:
             self.session.look_at(self.region_of(Scope.VIEW))
-        alive = self.session.poll()
+        alive = self.session.poll(draws)
         for result in self.session.state.results:
             if not alive or (draws and result.maps.take_dirty()):
                 self.flags.fill(result.maps, self.session.state)

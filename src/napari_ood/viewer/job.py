@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ood.errors import OodError
+from napari_ood.viewer.aside import Aside
 from napari_ood.viewer.looking import open_scored
 from napari_ood.viewer.maps import Maps
 
@@ -99,16 +100,18 @@ class Job:
         from napari_ood.inference import run_slide  # loads torch when called, in this thread
 
         request = self.request
-        run = run_slide(
-            request.slide,
-            request.bundle,
-            request.out,
-            region=request.region,
-            device=request.device,
-            on_progress=self._on_progress,
-            cancel=lambda: self.cancelled,
-            view=lambda: self.view,
-        )
+        # Scores take their time, the first ones most of all; the network goes on meanwhile.
+        with Aside(self._on_progress, "napari-ood scores") as listener:
+            run = run_slide(
+                request.slide,
+                request.bundle,
+                request.out,
+                region=request.region,
+                device=request.device,
+                on_progress=listener,
+                cancel=lambda: self.cancelled,
+                view=lambda: self.view,
+            )
         # From the store once more: a resumed run that had nothing left to do reports no tiles.
         self._fill_from_store()
         if self.maps is not None:

@@ -122,8 +122,9 @@ class RunSection(Section):
         p, idle = state.progress, state.phase is Phase.IDLE
         # A finished run is said in words; a bar that stays full would only take room.
         self.bar.setVisible(not idle or (p is not None and p.n_done < p.n_total))
-        # A bar from 0 to 0 says "busy": until the first tiles are stored nothing else is known.
-        self.bar.setRange(0, p.n_total if p else 0)
+        # Not from 0 to 0, which says "busy" with stripes that move: for each step of theirs the
+        # whole window is composed anew, without a graphics card on cores that the network needs.
+        self.bar.setRange(0, p.n_total if p else 1)
         self.bar.setValue(p.n_done if p else 0)
         if state.phase is Phase.CANCELLING:
             text = "Stopping after this batch…"

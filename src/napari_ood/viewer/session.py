@@ -168,13 +168,17 @@ class Session(SessionLooks):
         if self._job is not None:
             self._job.view = view
 
-    def poll(self) -> bool:
-        """Take over what the run has done so far; whether it is still going on."""
+    def poll(self, shows: bool = True) -> bool:
+        """Take over what the run has done so far; whether it is still going on.
+
+        Unless it ``shows``, that waits for a later call, or for the run's end.
+        """
         job = self._job
         if job is None:
             return False
         alive = job.alive  # before its attributes are read, or the last report may be missed
-        self._take_over(job)
+        if shows or not alive:
+            self._take_over(job)
         if not alive:
             self._finish(job)
         return alive

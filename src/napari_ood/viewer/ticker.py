@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_ood.viewer.bridge import Bridge
 
 TICK_INTERVAL_MS = 200
-DRAWING_SHARE = 0.1
+DRAWING_SHARE = 0.05
 """Of the time; the rest is the network's. Without a graphics card both want the same cores."""
 MOST_BETWEEN_S = 2.0
 """However slow drawing is, the overlays move on so often."""
@@ -24,8 +24,8 @@ MOST_BETWEEN_S = 2.0
 class Ticker(QTimer):
     """Calls ``bridge.tick`` five times per second until the run has ended.
 
-    Where drawing is slow the overlays are redrawn more rarely; what is on screen is told to the
-    engine each time.
+    Where drawing is slow the overlays and numbers are redrawn more rarely, all at once: whatever
+    changes, the whole window is composed anew. What is on screen is told to the engine each time.
     """
 
     def __init__(self, bridge: Bridge, widget: QWidget) -> None:

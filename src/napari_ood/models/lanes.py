@@ -1,0 +1,58 @@
+"""Threads that compute side by side, each a batch of its own (needs torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Barrier
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+MOST_LANES = 8
+"""More cores work together on a batch instead: each batch under way takes memory of its own."""
+
+
+class Lanes:
+    """Threads that share this process's cores among them.
+
+    A batch that several cores work on together waits, after each layer, for the slowest of them:
+    for one that reads tiles or draws the window in between. Batches side by side wait for nobody,
+    and a layer that computes on one core gives the same bits however many cores there are.
+    Parameters
+    ----------
+    n_threads : cores to use; as many as torch would by default
+
+    Attributes
+    ----------
+    n : threads; each uses ``n_threads // n`` cores
+    """
+
+    def __init__(self, n_threads: int | None = None) -> None:
+        usual = torch.get_num_threads()
+        total = n_threads or usual
+        self.n = min(total, MOST_LANES)
+        self._pool = ThreadPoolExecutor(self.n, thread_name_prefix="ood-forward")
+        # What a thread sets holds for it, and for threads that begin after: hence the way back,
+        # once all of them have done so.
+        met = Barrier(self.n + 1)
+
+        def enter() -> None:
+            torch.get_num_threads()  # or torch's first operation here sets what others set last
+            torch.set_num_threads(total // self.n)
+            met.wait()
+
+        for _ in range(self.n):
+            self._pool.submit(enter)
+        met.wait()
+        torch.set_num_threads(usual)
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Call in the next lane that is free."""
+        return self._pool.submit(call)
+
+    def close(self) -> None:
+        """End the threads; what waits for a lane is dropped."""
+        self._pool.shutdown(cancel_futures=True)

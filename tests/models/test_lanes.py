@@ -1,0 +1,61 @@
+"""Lanes share the cores, keep to their own, and leave everybody else's as they were."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError
+
+import pytest
+import torch
+
+from napari_ood.models.lanes import MOST_LANES, Lanes
+
+
+@pytest.mark.parametrize(
+    ("n_threads", "lanes", "each"), [(1, 1, 1), (2, 2, 1), (17, MOST_LANES, 2)]
+)
+def test_lanes_share_the_cores_and_others_keep_theirs(
+    n_threads: int, lanes: int, each: int
+) -> None:
+    before = torch.get_num_threads()
+    shared = Lanes(n_threads)
+    assert shared.n == lanes
+    met = threading.Barrier(lanes)
+
+    def look() -> tuple[str, int, int]:
+        met.wait(10)  # each lane is asked once
+        first = torch.get_num_threads()
+        torch.randn(300, 300) @ torch.randn(300, 300)  # torch sets up a thread on its first use
+        return threading.current_thread().name, first, torch.get_num_threads()
+
+    found = [future.result(10) for future in [shared.submit(look) for _ in range(lanes)]]
+    assert len({name for name, *_ in found}) == lanes
+    assert {counts for _, *rest in found for counts in rest} == {each}
+    assert torch.get_num_threads() == before
+    with_others = []
+    thread = threading.Thread(target=lambda: with_others.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert with_others == [before]
+    shared.close()
+    assert not any(t.name.startswith("ood-forward") for t in threading.enumerate())
+
+
+def test_what_waits_is_dropped_when_lanes_close() -> None:
+    lanes, go = Lanes(1), threading.Event()
+    running, waiting = lanes.submit(lambda: go.wait(10)), lanes.submit(lambda: True)
+    closing = threading.Thread(target=lanes.close)
+    closing.start()
+    with pytest.raises(CancelledError):
+        waiting.result(10)
+    go.set()
+    closing.join(10)
+    assert running.result(10)
+
+
+def test_what_a_lane_raises_reaches_who_asks() -> None:
+    lanes = Lanes(1)
+    future = lanes.submit(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        future.result(10)
+    lanes.close()
