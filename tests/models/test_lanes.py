@@ -42,8 +42,10 @@ def test_lanes_share_the_cores_and_others_keep_theirs(
 
 
 def test_what_waits_is_dropped_when_lanes_close() -> None:
-    lanes, go = Lanes(1), threading.Event()
-    running, waiting = lanes.submit(lambda: go.wait(10)), lanes.submit(lambda: True)
+    lanes, begun, go = Lanes(1), threading.Event(), threading.Event()
+    running = lanes.submit(lambda: begun.set() or go.wait(10))
+    waiting = lanes.submit(lambda: True)
+    begun.wait(10)
     closing = threading.Thread(target=lanes.close)
     closing.start()
     with pytest.raises(CancelledError):
