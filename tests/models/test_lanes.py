@@ -43,7 +43,12 @@ def test_lanes_share_the_cores_and_others_keep_theirs(
 
 def test_what_waits_is_dropped_when_lanes_close() -> None:
     lanes, begun, go = Lanes(1), threading.Event(), threading.Event()
-    running = lanes.submit(lambda: begun.set() or go.wait(10))
+
+    def hold() -> bool:
+        begun.set()
+        return go.wait(10)
+
+    running = lanes.submit(hold)
     waiting = lanes.submit(lambda: True)
     begun.wait(10)
     closing = threading.Thread(target=lanes.close)
