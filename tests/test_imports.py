@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "torchvision", "timm", "napari", "qtpy", "PyQt6", "PySide6", "vispy")
@@ -44,6 +45,18 @@ def test_help_loads_nothing(arguments: list[str]) -> None:
     assert "napari-ood" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert imported.isdisjoint({*HEAVY, "numpy", "dask", "zarr", "tifffile"})
+
+
+def test_a_slide_is_read_without_what_only_shows_it(tmp_path: Path) -> None:
+    path = tmp_path / "field.png"
+    Image.new("RGB", (300, 300), (200, 150, 180)).save(path)
+    code = f"""
+from napari_ood import open_slide
+from napari_ood.inference import plan_run
+from napari_ood.slides import tissue_mask
+print(tissue_mask(open_slide({str(path)!r}, mpp=0.5)).mask.mean())
+"""
+    assert loaded_by(code).isdisjoint({*HEAVY, "dask", "distributed"})
 
 
 def test_public_names_exist() -> None:

@@ -18,7 +18,9 @@ def _slide(pixels: np.ndarray, mpp: float | None = 8.0) -> SimpleNamespace:
     noise = np.random.default_rng(0).normal(0, 2, pixels.shape)
     noisy = np.clip(pixels + noise, 0, 255).astype(np.uint8)
     return SimpleNamespace(
-        levels=(noisy,), downsamples=((1.0, 1.0),), mpp=None if mpp is None else (mpp, mpp)
+        overview=lambda: noisy,
+        downsamples=((1.0, 1.0),),
+        mpp=None if mpp is None else (mpp, mpp),
     )
 
 
@@ -59,7 +61,7 @@ def test_white_padding_between_scanned_areas_is_not_the_glass() -> None:
     pixels[:, 150:] = 255
     pixels[100:200, 20:120] = EOSIN
     slide = _slide(pixels)
-    slide.levels[0][:, 150:] = 255
+    slide.overview()[:, 150:] = 255
     mask = tissue_mask(slide).mask
     assert mask[150, 60] and not mask[:, 155:].any() and not mask[50, 60]
 

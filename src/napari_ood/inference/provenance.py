@@ -47,7 +47,7 @@ def identity(
 
 def provenance(slide: Slide, bundle: Bundle, identity: dict[str, Any]) -> dict[str, Any]:
     """JSON-ready record of slide, bundle and versions."""
-    height, width = slide.levels[0].shape[:2]
+    height, width = slide.shape
     scale = check_slide(slide, bundle.card)
     bounds = scanned_bounds(slide.metadata)
     return {

@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-import dask.array as da
 import numpy as np
 
 from napari_ood.errors import SlideError
 from napari_ood.slides.backends.base import RGB, Backend, Level
 from napari_ood.slides.backends.choose import open_backend
 from napari_ood.slides.coarse import CoarseLevels
-from napari_ood.slides.pyramid import lazy_level
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 _SUFFIXES = (
     ".ome.zarr.zip", ".zarr.zip", ".ome.zarr", ".ome.tiff", ".ome.tif", ".ome.btf", ".zarr",
@@ -82,6 +84,10 @@ class Slide:
     @cached_property
     def levels(self) -> tuple[da.Array, ...]:
         """Lazy (y, x, 3) uint8 arrays, finest first; the last is ≤ 2,048 px on its longer side."""
+        # dask takes as long to import as numpy and scipy together, and only who shows the slide
+        # needs it.
+        from napari_ood.slides.pyramid import lazy_level
+
         return tuple(lazy_level(self.read, i, level) for i, level in enumerate(self._levels))
 
     @cached_property
@@ -147,6 +153,11 @@ class Slide:
         out = np.full((h, w, 3), 255, np.uint8)
         out[y0 - y : y1 - y, x0 - x : x1 - x] = inside
         return out
+
+    def overview(self) -> RGB:
+        """Read the coarsest level whole, ≤ 2,048 px on its longer side: (h, w, 3) uint8."""
+        coarsest = len(self._levels) - 1
+        return self.read(coarsest, 0, 0, *self._levels[coarsest].shape)
 
     def _read_inside(self, level: int, y: int, x: int, h: int, w: int) -> RGB:
         if level >= self.n_native:

@@ -24,9 +24,8 @@ pale IHC stroma and fat included."""
 class PyramidSlide(Protocol):
     """What the mask needs of a slide."""
 
-    @property
-    def levels(self) -> tuple[ArrayLike, ...]:
-        """(y, x, 3) uint8 arrays, finest first, the last one small."""
+    def overview(self) -> NDArray[np.uint8]:
+        """Pixels of its coarsest level, (y, x, 3)."""
 
     @property
     def downsamples(self) -> tuple[tuple[float, float], ...]:
@@ -82,7 +81,7 @@ def tissue_mask(slide: PyramidSlide) -> TissueMask:
     lower green, ink and folds lower all. It is smoothed, split by Otsu within bounds, rid of
     specks, and its small holes are filled.
     """
-    pixels = np.asarray(slide.levels[-1])
+    pixels = slide.overview()
     downsample = slide.downsamples[-1]
     mask = ndimage.gaussian_filter(_signal(pixels), sigma=1.0)
     mask = mask > _threshold(mask)
@@ -98,12 +97,16 @@ def tissue_mask(slide: PyramidSlide) -> TissueMask:
 
 def _signal(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Grey values of the darkest channel below the glass, (y, x) float32 ≥ 0."""
-    rgb = pixels[..., :3].astype(np.float32)
-    bright = rgb[(rgb.min(axis=-1) > 200) & (rgb.min(axis=-1) < 255)]
+    # Channel by channel: numpy is ten times slower along an axis of three.
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    darkest = np.minimum(np.minimum(red, green), blue)
+    bright = pixels[(darkest > 200) & (darkest < 255), :3].astype(np.float32)
     # Pure white is padding between scanned areas and says nothing about the glass.
-    glass = np.median(bright, axis=0) if len(bright) > 0.005 * rgb[..., 0].size else 245.0
-    below = (np.asarray(glass, np.float32) - rgb).max(axis=-1)
-    return np.asarray(np.maximum(below, 0), np.float32)
+    glass = np.median(bright, axis=0) if len(bright) > 0.005 * darkest.size else np.full(3, 245.0)
+    below = np.zeros(darkest.shape, np.float32)
+    for level, channel in zip(glass.astype(np.float32), (red, green, blue), strict=True):
+        np.maximum(below, level - channel, out=below)
+    return below
 
 
 def _threshold(signal: NDArray[np.float32]) -> float:
