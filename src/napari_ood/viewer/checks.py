@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 PLAUSIBLE_MPP = (0.05, 20.0)
 """µm per pixel; beyond it a typing error or a wrong unit is likelier than a microscope."""
 
+CHOOSE_ANOTHER = "Choose another precision or device."
+
 
 @dataclass(frozen=True)
 class Check:
@@ -23,14 +25,19 @@ class Check:
     blocking: bool = False
 
 
-def check_run(slide: Slide | None, bundle: Bundle | None) -> Check | None:
-    """The one thing to know before a run; None when all is well."""
+def check_run(slide: Slide | None, bundle: Bundle | None, lacks: str = "") -> Check | None:
+    """The one thing to know before a run; None when all is well.
+
+    ``lacks`` says what was asked for and the device does not have, as a sentence.
+    """
     if slide is None:
         return Check("Open a slide first.", blocking=True)
     if bundle is None:
         return Check("Choose a bundle first.", blocking=True)
     if slide.mpp is None and bundle.card.mpp is not None:
         return Check("Enter the slide's µm per pixel above: the bundle needs it.", blocking=True)
+    if lacks:
+        return Check(f"{lacks} {CHOOSE_ANOTHER}", blocking=True)
     whole = bundle.card.whole_image
     from napari_ood.inference import check_slide
 

@@ -26,6 +26,9 @@ PLUGIN = "napari-ood"
 SAMPLE = "synthetic-he"
 """Name of the sample slide and of the bundle that was trained for it."""
 
+HEARING_INTERVAL_MS = 100
+"""Between two looks whether it is known what the device can compute."""
+
 
 class OodDock(ScrollDock):
     """Slide, bundle, run and result of one viewer.
@@ -45,6 +48,9 @@ class OodDock(ScrollDock):
         for section in self._sections:
             self.column.addWidget(section)
         self.column.addStretch(1)
+        self._hearing = QTimer(self)
+        self._hearing.setInterval(HEARING_INTERVAL_MS)
+        self._hearing.timeout.connect(self._hear)
         self._connect_sections()
         self.follow()
 
@@ -58,7 +64,10 @@ class OodDock(ScrollDock):
         self.slide.located.connect(self.bridge.locate)
         self.bundle.chosen.connect(session.choose_bundle)
         self.run.scope_chosen.connect(session.set_scope)
-        self.run.device_chosen.connect(session.set_device)
+        self.run.device_chosen.connect(self._choose_device)
+        self.run.how.precision_chosen.connect(session.set_precision)
+        self.run.how.features_chosen.connect(session.set_features)
+        self.run.how.opened.connect(self._look_for_bf16)
         self.run.folder_chosen.connect(session.set_folder)
         self.run.run_requested.connect(self._run)
         self.run.cancel_requested.connect(session.cancel)
@@ -70,6 +79,18 @@ class OodDock(ScrollDock):
     def _run(self) -> None:
         if self.bridge.run():
             Ticker(self.bridge, self)
+
+    def _choose_device(self, device: str) -> None:
+        self.bridge.session.set_device(device)
+        self._hearing.start()
+
+    def _look_for_bf16(self) -> None:
+        self.bridge.session.ask_bf16()
+        self._hearing.start()
+
+    def _hear(self) -> None:
+        if self._bridge is None or not self._bridge.session.hear_bf16():
+            self._hearing.stop()
 
     def _open(self, path: Path) -> None:
         if self.bridge.viewer is not None:

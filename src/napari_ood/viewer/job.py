@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_ood.errors import OodError
 from napari_ood.viewer.aside import Aside
+from napari_ood.viewer.how import AUTO
 from napari_ood.viewer.looking import open_scored
 from napari_ood.viewer.maps import Maps
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 class Request:
     """Everything a run needs; the one place that maps the dock to ``run_slide``.
 
-    ``region`` is None for the whole slide.
+    ``region`` is None for the whole slide; the rest is as ``run_slide`` has it.
     """
 
     slide: Slide
@@ -36,6 +37,8 @@ class Request:
     out: Path
     region: Box | None = None
     device: str = "auto"
+    precision: str = AUTO
+    features: str | None = None
 
 
 class Job:
@@ -111,6 +114,8 @@ class Job:
                 on_progress=listener,
                 cancel=lambda: self.cancelled,
                 view=lambda: self.view,
+                precision=request.precision,
+                features=request.features,
             )
         # From the store once more: a resumed run that had nothing left to do reports no tiles.
         self._fill_from_store()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_ood.naming import run_name
 from napari_ood.scores import mean_probability, parse_score
 from napari_ood.viewer.combined import combine, fade_table
+from napari_ood.viewer.how import NONE, USUAL, How
 from napari_ood.viewer.scales import Scale, card_scale
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ NO_TILE = 0
 """Value of the prediction map where there is no tile; class i is i + 1."""
 NO_FEATURES = (
     "No OOD map: this run was made for its prediction only and holds no features. Run the slide "
-    "again with features, into another output."
+    "again and keep its features."
 )
 NO_REFERENCE = "No OOD map: the bundle has no reference that tiles could be compared with."
 NO_BUNDLE = "No OOD map: the bundle that made this run is not at hand."
@@ -125,7 +126,8 @@ class Maps:
     slide_record : what the run recorded of its slide (path, name, mpp, fingerprint)
     rescored : whether scores were changed since tiles were last flagged
     stored : the run on disk that they show, where a thread has opened it already
-    features : whether the run stores features; without them there are scores of the logits only
+    how : precision of the run, and how it stores features
+    features : whether it stores any; without them there are scores of the logits only
     scales : colour scale per overlay; no entry where the bundle cannot give that score
     """
 
@@ -137,9 +139,9 @@ class Maps:
         bundle: Bundle | None,
         path: Path | None = None,
         slide_record: Mapping[str, Any] | None = None,
-        features: bool = True,
+        how: How = USUAL,
     ) -> None:
-        self.features = features
+        self.how, self.features = how, how.features != NONE
         self.grid, self.mpp, self.path, self.bundle = grid, mpp, path, bundle
         self.slide_record = dict(slide_record or {})
         self.shape = (grid.rows, grid.cols)
@@ -151,7 +153,7 @@ class Maps:
         self._temperature = card.temperature
         self._reference = bundle.reference if bundle is not None else None
         self.scales: Mapping[Overlay, Scale] = MappingProxyType(
-            _scales(card, self._reference, features)
+            _scales(card, self._reference, self.features)
         )
         self.prediction = np.full(self.shape, NO_TILE, np.uint16)
         self.probability = np.full(self.shape, np.nan, np.float32)
@@ -175,7 +177,7 @@ class Maps:
         mpp = (record["mpp"][0], record["mpp"][1]) if record["mpp"] else None
         card = bundle.card if bundle is not None else run.card
         bundle = bundle and bundle.in_precision(run.arithmetic.precision)
-        maps = cls(run.grid, mpp, card, bundle, run.path, record, run.has_features)
+        maps = cls(run.grid, mpp, card, bundle, run.path, record, How.of_run(run))
         maps.fill_from(run)
         return maps
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,10 @@ from platformdirs import user_data_path
 
 from napari_ood.errors import RunError, SlideError
 from napari_ood.naming import RUN_SUFFIX
+from napari_ood.viewer.how import AUTO, How
 
 if TYPE_CHECKING:
+    from napari_ood.inference import Run
     from napari_ood.models import Bundle
     from napari_ood.slides import Slide
     from napari_ood.viewer.job import Box
@@ -22,11 +24,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Output:
-    """Where the next run is written; ``n_done`` of ``n_total`` tiles are stored there already."""
+    """Where the next run is written; ``n_done`` of ``n_total`` tiles are stored there already.
+
+    Attributes
+    ----------
+    how : as the run there was begun, which is how it goes on; None where there is none
+    passed : the same run, begun otherwise than is asked for now, which stays as it is
+    """
 
     path: Path
     n_done: int = 0
     n_total: int = 0
+    how: How | None = None
+    passed: Output | None = None
+
+    @classmethod
+    def of_run(cls, run: Run) -> Output:
+        """A stored run, to go on with."""
+        return cls(run.path, run.n_tiles, int(run.tissue.sum()), How.of_run(run))
 
     @property
     def resumes(self) -> bool:
@@ -47,9 +62,17 @@ def default_folder(slide: Path) -> Path:
 
 
 def choose_output(
-    slide: Slide, bundle: Bundle, region: Box | None = None, folder: Path | None = None
+    slide: Slide,
+    bundle: Bundle,
+    region: Box | None = None,
+    folder: Path | None = None,
+    precision: str = AUTO,
+    features: str | None = None,
 ) -> Output:
     """First free name ``<slide>.ood.zarr``, ``<slide>-2.ood.zarr`` …, or the same run to resume.
+
+    A run that was begun in another precision, or with other features, than is asked for is not
+    resumed but passed over: it goes on in its own. By default any is resumed.
 
     Raises
     ------
@@ -57,13 +80,15 @@ def choose_output(
         If bundle and slide cannot match, the region lies outside the slide, or the slide's file
         is gone.
     """
-    wanted = _identity(slide, bundle, region)
+    wanted, passed = _identity(slide, bundle, region), None
     for path in _candidates(folder or default_folder(slide.path), slide.name):
         if not path.exists():
-            return Output(path)
-        stored = _stored(path, wanted)
-        if stored is not None:
-            return stored
+            return Output(path, passed=passed)
+        run = _same_run(path, wanted)
+        if run is not None and _goes_on(run, precision, features):
+            return replace(Output.of_run(run), passed=passed)
+        if run is not None and passed is None:
+            passed = Output.of_run(run)
     raise AssertionError("unreachable: the candidates do not end")
 
 
@@ -85,7 +110,18 @@ def _identity(slide: Slide, bundle: Bundle, region: Box | None) -> dict[str, obj
         ) from error
 
 
-def _stored(path: Path, wanted: dict[str, object]) -> Output | None:
+def _goes_on(run: Run, precision: str, features: str | None) -> bool:
+    """Whether the engine would go on with a run when this is asked for."""
+    from napari_ood.inference.asked import Asked
+
+    try:
+        Asked(precision, features).check(run.path, run.provenance)
+    except RunError:
+        return False
+    return True
+
+
+def _same_run(path: Path, wanted: dict[str, object]) -> Run | None:
     """What is stored at ``path`` if it is the same run; None for anything else."""
     from napari_ood.inference import open_run
 
@@ -93,6 +129,4 @@ def _stored(path: Path, wanted: dict[str, object]) -> Output | None:
         run = open_run(path)
     except RunError:
         return None
-    if run.provenance.get("identity") != wanted:
-        return None
-    return Output(path, run.n_tiles, int(run.tissue.sum()))
+    return run if run.provenance.get("identity") == wanted else None

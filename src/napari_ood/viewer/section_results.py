@@ -45,6 +45,7 @@ QUESTIONS = {
 }
 MARK = "Mark: threshold, {words}."
 POINT = "Point at a tile to read its values."
+HOW = "Computed {how}."
 OPACITY_STEPS = 100
 IMAGE_ALONE = "The image alone. What the model says of it as a whole stands below."
 
@@ -70,6 +71,7 @@ class ResultsSection(Section):
         self.mark = text_label(MARK)
         self.legend = ClassLegend()
         self.readout = text_label(POINT)
+        self.how = text_label(muted=True)
         # Room for all its lines from the start: a dock that jumps under the cursor is no help.
         self.readout.setMinimumHeight(6 * self.readout.fontMetrics().height())
         self.readout.setAlignment(Qt.AlignmentFlag.AlignTop)
@@ -85,6 +87,7 @@ class ResultsSection(Section):
         self.body.addWidget(self.legend)
         self.body.addLayout(row)
         self.body.addWidget(self.readout)
+        self.body.addWidget(self.how)
 
     def show_state(self, new: State, old: State | None) -> None:
         """Redraw what differs."""
@@ -97,6 +100,7 @@ class ResultsSection(Section):
         if old is None or new.differs(old, "results", "slide", "overlay", "scales"):
             self._show_overlay(maps, new.overlay)
             self._show_bar(new)
+            self.how.setText(HOW.format(how=maps.how))
         if old is None or new.differs(old, "results", "slide", "overlay", "scales", "thresholds"):
             self._show_mark(new)
         if old is None or new.differs(old, "results", "slide", "progress", "phase", "scales"):

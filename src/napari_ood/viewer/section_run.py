@@ -11,6 +11,8 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QProgressBar, QP
 from superqt.utils import signals_blocked
 
 from napari_ood.viewer.checks import check_run
+from napari_ood.viewer.how import USUAL
+from napari_ood.viewer.how_row import HowRow
 from napari_ood.viewer.state import Phase, Scope
 from napari_ood.viewer.widgets import Section, Segmented, breakable, text_label
 
@@ -59,6 +61,7 @@ class RunSection(Section):
             if name != "mps" or sys.platform == "darwin":
                 self.device.addItem(title, name)
         self.device.activated.connect(lambda i: self.device_chosen.emit(self.device.itemData(i)))
+        self.how = HowRow()
         self.folder_button = QPushButton("Save in…")
         self.folder_button.setToolTip("Choose the folder that runs are written to.")
         self.folder_button.clicked.connect(self._choose_folder)
@@ -80,6 +83,7 @@ class RunSection(Section):
         button_row.addWidget(self.cancel_button, 1)
         self.body.addWidget(self.scope)
         self.body.addLayout(device_row)
+        self.body.addWidget(self.how)
         self.body.addWidget(self.where)
         self.body.addWidget(self.check)
         self.body.addLayout(button_row)
@@ -91,18 +95,20 @@ class RunSection(Section):
     def show_state(self, new: State, old: State | None) -> None:
         """Redraw what differs."""
         if old is None or new.differs(
-            old, "slide", "bundle", "scope", "phase", "output", "results"
+            old, "slide", "bundle", "scope", "phase", "output", "results", "lacks"
         ):
             self._show_plan(new)
         if old is None or new.device != old.device:
             with signals_blocked(self.device):
                 self.device.setCurrentIndex(self.device.findData(new.device))
+        if old is None or new.differs(old, "precision", "features", "no_bf16", "bundle", "phase"):
+            self.how.show_state(new, new.phase is Phase.IDLE)
         if old is None or new.differs(old, "phase", "progress", "outcome"):
             self._show_progress(new)
 
     def _show_plan(self, state: State) -> None:
         idle = state.phase is Phase.IDLE
-        check = check_run(state.slide, state.bundle)
+        check = check_run(state.slide, state.bundle, state.lacks)
         blocked = check is not None and check.blocking
         self.scope.set_value(state.scope)
         whole = judges_images(state)
@@ -175,12 +181,24 @@ def where_text(state: State) -> str:
         return f"Writing {name}"
     if is_shown(state):
         return f"Saved as {name} {_place(state, output)}."
+    how = "" if output.how in (None, USUAL) else f" {output.how}"
     if output.complete:
-        return f"{name} is finished" + ("." if whole else f": {output.n_total:,} tiles.")
+        return f"{name} is finished{how}" + ("." if whole else f": {output.n_total:,} tiles.")
     if output.resumes:
         done = f"{output.n_done:,} of {output.n_total:,} tiles"
-        return f"{name} has {done}: continues where it stopped."
-    return f"Will be saved as {name} {_place(state, output)}."
+        return f"{name} has {done}: continues where it stopped{how}."
+    return f"Will be saved as {name} {_place(state, output)}.{_passed(output)}"
+
+
+def _passed(output: Output) -> str:
+    """What becomes of the same run that was begun otherwise than is asked for now."""
+    before = output.passed
+    if before is None:
+        return ""
+    name = breakable(before.path.name)
+    if before.complete:
+        return f" {name}, {before.how}, stays as it is."
+    return f" {name} was begun {before.how}: choose Automatic to go on with it."
 
 
 def _place(state: State, output: Output) -> str:

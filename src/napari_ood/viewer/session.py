@@ -17,7 +17,7 @@ from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.job import Job, Request
 from napari_ood.viewer.maps import Maps
 from napari_ood.viewer.output import Output, choose_output
-from napari_ood.viewer.session_looks import SessionLooks
+from napari_ood.viewer.session_how import SessionHow
 from napari_ood.viewer.state import Phase, Result, Scope
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MAX_WAIT_S = 20.0
 """Longest that closing the window waits for a run to stop; it stops after the batch it is at."""
 
 
-class Session(SessionLooks):
+class Session(SessionHow):
     """State and commands of one viewer: slides, bundle, run, results.
 
     Signals
@@ -104,10 +104,6 @@ class Session(SessionLooks):
         self._update(scope=Scope(scope))
         self._plan()
 
-    def set_device(self, device: str) -> None:
-        """Choose the device: ``auto``, ``cpu``, ``cuda`` or ``mps``."""
-        self._update(device=device)
-
     def set_folder(self, folder: Path | None) -> None:
         """Choose where runs are written; None for beside the slide."""
         self._update(folder=folder)
@@ -122,8 +118,13 @@ class Session(SessionLooks):
         if s.slide is not None and s.bundle is not None and s.scope is Scope.SLIDE:
             # What keeps slide and bundle apart is said by check_run; here it only means no plan.
             with suppress(SlideError):
-                output = choose_output(s.slide, s.bundle, None, s.folder)
+                output = self._output(None)
         self._update(output=output)
+
+    def _output(self, region: Box | None) -> Output:
+        s = self.state
+        assert s.slide is not None and s.bundle is not None
+        return choose_output(s.slide, s.bundle, region, s.folder, s.precision, s.features)
 
     # ---------------------------------------------------------------- run
 
@@ -140,13 +141,15 @@ class Session(SessionLooks):
         region : y, x, h, w in level-0 pixels, or None for the whole slide
         """
         s = self.state
-        check = check_run(s.slide, s.bundle)
+        check = check_run(s.slide, s.bundle, s.lacks)
         if self.busy or (check is not None and check.blocking):
             return False
         assert s.slide is not None and s.bundle is not None
         with self._reporting():
-            output = choose_output(s.slide, s.bundle, region, s.folder)
-            request = Request(s.slide, s.bundle, output.path, region, s.device)
+            output = self._output(region)
+            request = Request(
+                s.slide, s.bundle, output.path, region, s.device, s.precision, s.features
+            )
             self._job = self._make_job(request)
             self._update(
                 phase=Phase.RUNNING, output=output, progress=None, outcome="", readout=None
@@ -245,7 +248,7 @@ class Session(SessionLooks):
 
 def _output_of(job: Job) -> Output | None:
     run = job.run
-    return None if run is None else Output(run.path, run.n_tiles, int(run.tissue.sum()))
+    return None if run is None else Output.of_run(run)
 
 
 def _outcome(job: Job) -> str:

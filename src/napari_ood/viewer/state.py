@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from napari_ood.viewer.how import AUTO, BF16
 from napari_ood.viewer.maps import OPACITIES, SCORED, Maps, Overlay, Readout
 from napari_ood.viewer.output import Output
 
@@ -67,6 +68,9 @@ class State:
     figures : what the dock of thresholds draws, per overlay; empty until it was worked out
     sets_asked, sets : conformal prediction sets, None where none are wanted; ``sets`` follows
     sets_outlined : whether the outline is around tiles that are not one class
+    precision, features : asked of the next run, as ``run_slide`` names them; ``auto`` and None go
+        on with a run as it was begun
+    no_bf16 : why the device cannot compute in bf16; empty where it can or nobody has asked
     studying : whether a thread is working on scores or figures
     outlined : whether flagged tiles have an outline
     legend : whether the canvas has a legend
@@ -79,6 +83,9 @@ class State:
     bundle: Bundle | None = None
     scope: Scope = Scope.SLIDE
     device: str = "auto"
+    precision: str = AUTO
+    features: str | None = None
+    no_bf16: str = ""
     folder: Path | None = None
     output: Output | None = None
     phase: Phase = Phase.IDLE
@@ -112,6 +119,11 @@ class State:
         if self.overlay is Overlay.COMBINED:
             return Overlay.OOD if Overlay.OOD in self.scales else Overlay.UNCERTAINTY
         return self.overlay if self.overlay in SCORED else None
+
+    @property
+    def lacks(self) -> str:
+        """What is asked of the device that it does not have, as a sentence; empty for nothing."""
+        return self.no_bf16 if self.precision == BF16 else ""
 
     def differs(self, old: State, *names: str) -> bool:
         """Whether any of these fields differs from another snapshot."""
