@@ -158,7 +158,9 @@ def test_older_runs_open_as_fp32_with_features(
     run_slide(slide, tiny_bundle, out, device="cpu", **options)
     group = zarr.open_group(out, mode="r+")
     record = dict(group.attrs["napari_ood_run"])
-    assert record.pop("arithmetic") == {"precision": "fp32", "layout": "channels_last"}
+    assert record.pop("arithmetic") == {
+        "precision": "fp32", "layout": "channels_last", "convolution": "direct",
+    }  # fmt: skip
     assert record.pop("features") == "float32"
     group.attrs["napari_ood_run"] = record
     old = open_run(out)

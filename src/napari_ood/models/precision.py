@@ -1,8 +1,10 @@
-"""In which arithmetic a network runs: precision and memory layout, chosen by measuring them once.
+"""In which arithmetic a network runs: precision, memory layout and how it convolves.
 
-``fp32`` in the layout ``channels_last`` is what bundles were made with. ``bf16`` (autocast) is
-faster on many devices and changes every number a little, so ``auto`` takes it only where the bundle
-says how little (:mod:`napari_ood.models.halved`). No torch is loaded on import.
+Chosen by measuring once. ``fp32`` in the layout ``channels_last`` is what bundles were made with.
+``bf16`` (autocast) is faster on many devices and changes every number a little, so ``auto`` takes
+it only where the bundle says how little (:mod:`napari_ood.models.halved`); Winograd's convolutions
+(:mod:`napari_ood.models.winograd`) change no more than the order of sums does. No torch is loaded
+on import.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 AUTO, FP32, BF16 = "auto", "fp32", "bf16"
 PRECISIONS = (AUTO, FP32, BF16)
 CHANNELS_LAST, CHANNELS_FIRST = "channels_last", "channels_first"
+DIRECT, WINOGRAD = "direct", "winograd"
 ENVIRONMENT = "NAPARI_OOD_PRECISION"
 """Environment variable that says what ``auto`` means: ``fp32``, ``bf16``, or ``measure``, which is
 to measure again whatever is known."""
@@ -38,7 +41,7 @@ MEASURE = "measure"
 WORTH_IT = 1.1
 """How much faster than the usual arithmetic another has to be; less is noise, and not worth other
 last bits than on the machine next door."""
-SLICE_S = 0.08
+SLICE_S = 0.12
 """About how long one measured batch takes."""
 BUDGET_S = 1.5
 """After that, no further round of measurements is begun."""
@@ -49,25 +52,27 @@ arithmetic stays."""
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Precision and memory layout that a run's numbers were computed in.
+    """Precision, memory layout and convolutions that a run's numbers were computed in.
 
     The defaults are those of every run that recorded none.
     """
 
     precision: str = FP32
     layout: str = CHANNELS_LAST
+    convolution: str = DIRECT
 
     def __str__(self) -> str:
-        return f"{self.precision}, {self.layout}"
+        parts = [self.precision, self.layout]
+        return ", ".join(parts if self.convolution == DIRECT else [*parts, self.convolution])
 
     def to_dict(self) -> dict[str, str]:
         """JSON-ready."""
-        return {"precision": self.precision, "layout": self.layout}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, str] | None) -> Arithmetic:
         """Inverse of ``to_dict``; None, as in older runs, is the default."""
-        return cls() if record is None else cls(record["precision"], record["layout"])
+        return cls(**record or {})
 
 
 USUAL = Arithmetic()
@@ -84,6 +89,8 @@ class ArithmeticNet:
 
     def __init__(self, net: InferenceNet, arithmetic: Arithmetic) -> None:
         self._net, self._precision = net, arithmetic.precision
+        if arithmetic.convolution == WINOGRAD:
+            net.use_winograd()
         if arithmetic.layout == CHANNELS_FIRST:
             import torch
 
@@ -139,12 +146,30 @@ def resolve_arithmetic(
     record = None if os.environ.get(ENVIRONMENT) == MEASURE else known.get(key)
     found = next((c for c in candidates if record == str(c)), None)
     if found is None:
-        if device == "cpu":
-            reuse_freed_memory()  # as in the run itself, which would be twice as slow without
-        speeds = measure(bundle.network(device), candidates, device, batch_size)
+        speeds = _measured(bundle.network(device), candidates, device, batch_size)
         found = choose(speeds)
         known.put(key, str(found), {str(c): round(median(s), 2) for c, s in speeds.items()})
     return found
+
+
+def _measured(
+    network: InferenceNet, candidates: Sequence[Arithmetic], device: str, batch_size: int
+) -> dict[Arithmetic, list[float]]:
+    """Measure those candidates that the network bears, as a run would use them."""
+    import copy
+
+    suits = copy.deepcopy(network).use_winograd()
+    candidates = [c for c in candidates if c.convolution == DIRECT or suits]
+    if device != "cpu":
+        return measure(network, candidates, device, batch_size)
+    from napari_ood.models.lanes import Lanes
+
+    reuse_freed_memory()
+    lane = Lanes(1)
+    try:
+        return lane.submit(lambda: measure(network, candidates, device, batch_size)).result()
+    finally:
+        lane.close()
 
 
 def check_precision(asked: str) -> None:
@@ -171,6 +196,8 @@ def candidates_for(bundle: Bundle, device: str) -> list[Arithmetic]:
     from napari_ood.models.halved import small_change
 
     candidates = [USUAL, Arithmetic(FP32, CHANNELS_FIRST)]
+    if device == "cpu":  # cuDNN has its own
+        candidates.insert(1, Arithmetic(convolution=WINOGRAD))
     if small_change(bundle):
         try:
             require_bf16(device)

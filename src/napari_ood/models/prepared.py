@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_ood.models.network import MultiHeadNet
+from napari_ood.models.winograd import WinogradConv2d
 
-FUSION_TOLERANCE = 1e-4
-"""Largest change of a logit, relative to the largest logit, that fusing may cause in float32."""
+TOLERANCE = 1e-4
+"""Largest change of an output, relative to the largest, that other arithmetic may cause in float32:
+fused batch norms, or convolutions after Winograd."""
 
 
 def normalise(tiles: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -69,12 +71,35 @@ class InferenceNet(nn.Module):
             _set_in_place(changed, False)
         return is_same
 
+    def use_winograd(self) -> bool:
+        """Convolve after Winograd where that is faster, for good; return whether anywhere.
+
+        Outputs must stay what they are but for rounding, or nothing changes.
+        """
+        x = _example(self.net)
+        convs = {n: m for n, m in self.net.named_modules() if WinogradConv2d.suits(m)}
+        if not convs:
+            return False
+        with torch.inference_mode():
+            before = self.net(x)
+        self._replace({name: WinogradConv2d(conv) for name, conv in convs.items()})
+        with torch.inference_mode():
+            is_close = _close(before, self.net(x))
+        if not is_close:
+            self._replace(convs)
+        return is_close
+
+    def _replace(self, modules: Mapping[str, nn.Module]) -> None:
+        for name, module in modules.items():
+            self.net.set_submodule(name, module)
+        self.net.attach_taps()
+
 
 def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
     """Return a copy in eval mode and channels_last with its batch norms folded into convolutions.
 
     The copy computes the same function. Where fusing changes an output by more than
-    ``FUSION_TOLERANCE``, it stays unfused. Parameters need no gradients;
+    ``TOLERANCE``, it stays unfused. Parameters need no gradients;
     gradients with respect to the tiles work.
     """
     plain = _frozen(net)
@@ -111,11 +136,14 @@ def _frozen(net: MultiHeadNet) -> MultiHeadNet:
 
 def _agree(plain: MultiHeadNet, fused: MultiHeadNet, x: Tensor) -> bool:
     with torch.inference_mode():
-        for a, b in zip(plain(x), fused(x), strict=True):
-            largest = a.abs().max().clamp_min(1e-6)
-            if not bool((a - b).abs().max() <= FUSION_TOLERANCE * largest):
-                return False
-    return True
+        return _close(plain(x), fused(x))
+
+
+def _close(expected: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> bool:
+    return all(
+        bool((a - b).abs().max() <= TOLERANCE * a.abs().max().clamp_min(1e-6))
+        for a, b in zip(expected, outputs, strict=True)
+    )
 
 
 def fuse_batch_norms(trunk: nn.Module, keep: set[str], x: Tensor) -> int:

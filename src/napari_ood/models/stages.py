@@ -60,7 +60,7 @@ def split_trunk(trunk: nn.Module, n_units: int, x: Tensor) -> tuple[Chain, Chain
     n_units : int
         At least 1; the first unit is never cut off.
     x : [B, 3, t, t] float
-        An input, which shows what follows what; the two chains are checked against the trunk.
+        An input, which shows what follows what; the units are checked against the trunk.
 
     Raises
     ------
@@ -68,29 +68,29 @@ def split_trunk(trunk: nn.Module, n_units: int, x: Tensor) -> tuple[Chain, Chain
         If the trunk is no chain that is understood, or shorter than that.
     """
     with torch.no_grad():
-        expected = trunk(x)
         units = trunk_units(trunk, x)
-        starts = [i for i, (_, module) in enumerate(units) if _has_matrices(module)]
-        if len(starts) < 2:
-            name = type(trunk).__name__
-            raise BundleError(
-                f"heads cannot split off inside a {name}: choose a ResNet, VGG, DenseNet, "
-                "EfficientNet, ConvNeXt, RegNet, GoogLeNet, Inception or ViT, or head depth 0"
-            )
-        if n_units >= len(starts):
-            raise BundleError(f"head depth must be at most {len(starts) - 1} for this trunk")
-        cut = starts[-n_units]
-        shared, tail = Chain(units[:cut]), Chain(units[cut:])
-        if not _close(tail(shared(x)), expected):
-            raise BundleError(f"a {type(trunk).__name__} is no chain of its units: head depth 0")
-    return shared, tail
+    starts = [i for i, (_, module) in enumerate(units) if _has_matrices(module)]
+    if len(starts) < 2:
+        name = type(trunk).__name__
+        raise BundleError(
+            f"heads cannot split off inside a {name}: choose a ResNet, VGG, DenseNet, "
+            "EfficientNet, ConvNeXt, RegNet, GoogLeNet, Inception or ViT, or head depth 0"
+        )
+    if n_units >= len(starts):
+        raise BundleError(f"head depth must be at most {len(starts) - 1} for this trunk")
+    cut = starts[-n_units]
+    return Chain(units[:cut]), Chain(units[cut:])
 
 
 def trunk_units(trunk: nn.Module, x: Tensor) -> list[Unit]:
-    """Units of a trunk from its input on, by their names in it; [] if it is no chain of modules."""
-    if isinstance(trunk, VisionTransformer | torchvision.models.VisionTransformer):
-        return _transformer_units(trunk)
+    """Units of a trunk from its input on, by their names in it; [] if it is no chain of modules.
+
+    One after the other they make of ``x`` what the trunk does.
+    """
     expected = trunk(x)
+    if isinstance(trunk, VisionTransformer | torchvision.models.VisionTransformer):
+        units = _transformer_units(trunk)
+        return units if _close(_run(units, x), expected) else []
     # What happens between the last map and the feature vector is often no module.
     bridges: list[list[Unit]] = [
         [("flatten", nn.Flatten(1))],
@@ -151,12 +151,15 @@ def _follow(
             units += bridge
             x = _run(bridge, x)
         path = f"{prefix}{name}"
-        y = child(x)
         inner: list[Unit] = [(path, child)]
-        if _is_list(child):
-            found, z = _follow(child, f"{path}.", x, bridge)
-            if _close(z, y):
-                inner = found
+        if type(child).forward is nn.Sequential.forward:  # nothing but its children in turn
+            inner, y = _follow(child, f"{path}.", x, bridge)
+        else:
+            y = child(x)
+            if _is_list(child):
+                found, z = _follow(child, f"{path}.", x, bridge)
+                if _close(z, y):
+                    inner = found
         units += inner
         x = y
     return units, x
