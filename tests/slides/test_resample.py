@@ -63,6 +63,38 @@ def test_a_pixel_is_the_mean_of_its_area(step: Fraction, seed: int) -> None:
     assert np.abs(view.read(0, 0, n, n) - fine).max() <= 0.502
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0.4, 6), st.floats(0.4, 6), st.integers(0, 2**32))
+def test_sums_round_in_a_fixed_order(step_y: float, step_x: float, seed: int) -> None:
+    """What tiles contain is stored with every run, so not even the last bit of a sum may change."""
+    slide = ArraySlide((60, 60), seed)
+    view = SlideView(slide, (step_y, step_x))
+    h, w = int(60 / step_y), int(60 / step_x)
+    rows = [_weights(step_y, i) for i in range(h)]
+    columns = [_weights(step_x, j) for j in range(w)]
+    pixels = slide.pixels.astype(np.float32)
+    down = np.stack([_sum_in_order(pixels, taps) for taps in rows])
+    both = np.stack([_sum_in_order(down.swapaxes(0, 1), taps) for taps in columns], axis=1)
+    assert np.array_equal(view.read(0, 0, h, w), (both + np.float32(0.5)).astype(np.uint8))
+
+
+def _weights(step: float, k: int) -> list[tuple[int, np.float32]]:
+    """Source pixels of pixel ``k`` and their shares of it."""
+    low, high = (
+        edge if abs(edge - round(edge)) >= 1e-6 else float(round(edge))
+        for edge in (k * step, (k + 1) * step)
+    )
+    taps = range(int(low), min(int(np.ceil(high)), 60))
+    return [(s, np.float32((min(high, s + 1) - max(low, s)) / (high - low))) for s in taps]
+
+
+def _sum_in_order(values: np.ndarray, taps: list[tuple[int, np.float32]]) -> np.ndarray:
+    total = values[taps[0][0]] * taps[0][1]
+    for source, weight in taps[1:]:
+        total = total + values[source] * weight
+    return total
+
+
 def test_the_nearest_finer_level_is_read() -> None:
     slide = ArraySlide((256, 256), 0, n_native=4)
     levels = {s: SlideView(slide, (s, s)).level for s in (0.5, 1.0, 1.9, 2.0, 3.9, 4.0, 100.0)}

@@ -14,9 +14,9 @@ scale is below what scanners report reliably and what training augments; resampl
 blur every tile and cost more than decoding."""
 
 
-STRIP_ROWS = 32
-"""Rows resampled at a time: their intermediate sums stay in the cache, two to four times faster
-than the whole block at once."""
+STRIP = (32, 2**18)
+"""Rows that are resampled at a time, and bytes of their sums, at most: they stay in the cache, and
+single tiles, which are narrow, do not pay for more calls than they must."""
 
 Weights = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Indices of source pixels and their weights, both [taps, pixels]."""
@@ -120,27 +120,48 @@ class SlideView:
 def _resampled(pixels: NDArray[np.uint8], rows: Weights, columns: Weights) -> NDArray[np.uint8]:
     """Filter (y, x, 3) along both axes, a strip at a time."""
     n_rows, n_columns = rows[0].shape[1], columns[0].shape[1]
-    out = np.empty((n_rows, n_columns, 3), np.uint8)
-    flat = pixels.reshape(len(pixels), -1)
-    for start in range(0, n_rows, STRIP_ROWS):
-        strip = slice(start, start + STRIP_ROWS)
-        filtered = _area_filter(flat, rows[0][:, strip], rows[1][:, strip])
-        n = len(filtered)
-        turned = filtered.reshape(n, -1, 3).transpose(1, 0, 2)
-        mean = _area_filter(np.ascontiguousarray(turned).reshape(-1, n * 3), *columns)
-        mean += np.float32(0.5)
-        out[strip] = mean.astype(np.uint8).reshape(n_columns, n, 3).transpose(1, 0, 2)
-    return out
+    out = np.empty((n_rows, n_columns * 3), np.uint8)
+    flat, columns = pixels.reshape(len(pixels), -1), _by_channel(columns)
+    most_rows, most_bytes = STRIP
+    width = flat.shape[1]
+    height = min(n_rows, most_rows, max(1, most_bytes // (width * 4)))
+    taken = np.empty((height, width), np.uint8)
+    sums, term = np.empty((2, height, width), np.float32)
+    means, part = np.empty((2, height, out.shape[1]), np.float32)
+    for start in range(0, n_rows, height):
+        index, weights = rows[0][:, start : start + height], rows[1][:, start : start + height]
+        n = index.shape[1]
+        _area_filter(flat, 0, (index, weights[:, :, None]), sums[:n], taken[:n], term[:n])
+        _area_filter(sums[:n], 1, columns, means[:n], part[:n], part[:n])
+        half = np.float32(0.5)
+        np.add(means[:n], half, out=out[start : start + n], casting="unsafe")
+    return out.reshape(n_rows, n_columns, 3)
+
+
+def _by_channel(columns: Weights) -> Weights:
+    """Weights of pixels as weights of their channels, which follow one another in a row."""
+    index, weights = columns
+    channels = index[:, :, None] * 3 + np.arange(3)
+    return channels.reshape(len(index), -1), np.repeat(weights, 3, axis=1)
 
 
 def _area_filter(
-    pixels: NDArray[np.uint8] | NDArray[np.float32],
-    index: NDArray[np.int64],
-    weights: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Weighted sum of rows: out[k] = Σ_t weights[t, k] · pixels[index[t, k]]; [K, n] float32."""
-    out: NDArray[np.float32] = pixels[index[0]] * weights[0][:, None]
-    term = np.empty_like(out)
-    for row, weight in zip(index[1:], weights[1:], strict=True):
-        out += np.multiply(pixels[row], weight[:, None], out=term)
-    return out
+    values: NDArray[np.uint8] | NDArray[np.float32],
+    axis: int,
+    by: Weights,
+    out: NDArray[np.float32],
+    taken: NDArray[np.uint8] | NDArray[np.float32],
+    term: NDArray[np.float32],
+) -> None:
+    """Weighted sums along an axis: out[k] = Σ_t weights[t, k] · values[index[t, k]], in that order.
+
+    ``taken``, of the type of ``values``, and ``term``, both as large as ``out``, are overwritten;
+    they may be one. Nothing is transposed: moving pixels of three values took as long as all else.
+    """
+    for t, (index, weights) in enumerate(zip(*by, strict=True)):
+        # "wrap" is the mode that neither copies what it takes once more nor clips each index.
+        np.take(values, index, axis=axis, out=taken, mode="wrap")
+        if t == 0:
+            np.multiply(taken, weights, out=out)
+        else:
+            out += np.multiply(taken, weights, out=term)
