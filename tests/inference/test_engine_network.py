@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_ood import Bundle, DeviceError
+from napari_ood import Bundle, DeviceError, load_bundle
 from napari_ood.inference.network import Fitting, Network
 from napari_ood.inference.upload import N_BUFFERS, Uploads
 
@@ -67,6 +67,23 @@ def test_begun_batches_are_the_networks_own_answers(tiny_bundle: Bundle) -> None
             # Other cores add up in another order.
             np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-6)
     network.close()
+
+
+def test_bits_do_not_depend_on_how_many_cores_there_are() -> None:
+    bundle, before, answers = load_bundle("lymph-node-he"), torch.get_num_threads(), []
+    tiles = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), dtype=np.uint8)
+    try:
+        for cores in (1, 3):
+            torch.set_num_threads(cores)
+            network = Network(bundle, "cpu", 4)
+            begun = [network.begin(batch) for batch in np.split(tiles, 2)]
+            assert network.n_ahead == cores
+            answers.append([array for answer in begun for array in answer()])
+            network.close()
+    finally:
+        torch.set_num_threads(before)
+    for one, three in zip(*answers, strict=True):
+        np.testing.assert_array_equal(one, three)
 
 
 class FakeGpu:
