@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_ood.slides.tissue import TissueMask, tissue_mask
+from napari_ood.slides.tissue import TissueMask, _median, tissue_mask
 
 GLASS, EOSIN, INK = (242, 240, 243), (232, 190, 214), (30, 30, 30)
 
@@ -86,3 +86,8 @@ def test_area() -> None:
     mask = np.zeros((10, 10), bool)
     mask[:5] = True
     assert TissueMask(mask, (100.0, 50.0)).area_mm2((0.5, 0.5)) == pytest.approx(50 * 50 * 25 / 1e6)
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=40))
+def test_the_counted_median_is_the_sorted_one(values: list[int]) -> None:
+    assert _median(np.array(values, np.uint8)) == np.median(values)
