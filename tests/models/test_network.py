@@ -16,7 +16,7 @@ from napari_ood.models import (
     prepare_for_inference,
 )
 from napari_ood.models.network import pool_positions
-from napari_ood.models.prepared import fuse_batch_norms
+from napari_ood.models.prepared import fused_batch_norms
 from napari_ood.models.trunks import resolve_architecture
 
 PENULTIMATE = BlockSpec("penultimate", "penultimate")
@@ -172,12 +172,36 @@ def test_only_a_convolution_with_one_use_is_fused():
     trunk = trained_norms(Shared()).eval()
     x = torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
-        before = trunk(x)
-        assert fuse_batch_norms(trunk, set(), x) == 1
+        before, fused = fused_batch_norms(trunk, set(), x)
+        assert list(fused) == ["alone", "alone_norm"]
+        for name, module in fused.items():
+            trunk.set_submodule(name, module)
         torch.testing.assert_close(trunk(x), before)
-    assert isinstance(trunk.norm, nn.BatchNorm2d) and isinstance(trunk.twice_norm, nn.BatchNorm2d)
     assert isinstance(trunk.alone_norm, nn.Identity)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in trunk.modules())
+
+
+def test_where_fusing_changes_the_outputs_nothing_is_fused():
+    class Odd(nn.Module):
+        """Uses its convolution's output outside any module, unseen."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(64, 64, 1), nn.BatchNorm2d(64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return self.norm(y) + y
+
+    net = MultiHeadNet("torchvision:resnet18", (BlockSpec("stem", "bn1"),), tile_size=32)
+    net.trunk.maxpool = Odd()
+    trained_norms(net).eval()
+    ready = prepare_for_inference(net)
+    norms, left = ([m for m in n.modules() if type(m) is nn.BatchNorm2d] for n in (net, ready))
+    assert len(left) == len(norms)
+    with torch.inference_mode():
+        for a, b in zip(net(tiles(2, 32)), ready(tiles(2, 32)), strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def test_a_network_is_prepared_while_another_runs():

@@ -165,6 +165,7 @@ class Bundle:
             card.tile_size,
             head_blocks=card.head_blocks,
             input_size=card.input_size,
+            untrained=False,
         )
         if blocks is None and net.blocks != card.blocks:
             raise BundleError(

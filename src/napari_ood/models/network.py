@@ -146,6 +146,7 @@ class MultiHeadNet(nn.Module):
         pretrained: bool = False,
         head_blocks: int = 0,
         input_size: int | None = None,
+        untrained: bool = True,
     ) -> None:
         super().__init__()
         self.architecture = resolve_architecture(architecture)
@@ -157,7 +158,7 @@ class MultiHeadNet(nn.Module):
         self.channels_at_end = positions_last(self.trunk)
         self.tails = nn.ModuleList()
         if head_blocks:
-            self._split_heads_off(new=not pretrained)
+            self._split_heads_off(new=untrained and not pretrained)
         self.specs = tuple(BlockSpec(b.name, b.layer, b.pool) for b in blocks)
         self._taps: list[torch.utils.hooks.RemovableHandle] = []
         self.attach_taps()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,17 +83,12 @@ class InferenceNet(nn.Module):
             return False
         with torch.inference_mode():
             before = self.net(x)
-        self._replace({name: WinogradConv2d(conv) for name, conv in convs.items()})
+        _replace(self.net, {name: WinogradConv2d(conv) for name, conv in convs.items()})
         with torch.inference_mode():
             is_close = _close(before, self.net(x))
         if not is_close:
-            self._replace(convs)
+            _replace(self.net, convs)
         return is_close
-
-    def _replace(self, modules: Mapping[str, nn.Module]) -> None:
-        for name, module in modules.items():
-            self.net.set_submodule(name, module)
-        self.net.attach_taps()
 
 
 def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
@@ -102,20 +98,25 @@ def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
     ``TOLERANCE``, it stays unfused. Parameters need no gradients;
     gradients with respect to the tiles work.
     """
-    plain = _frozen(net)
-    fused = _frozen(net)
-    tapped = {spec.layer for spec in net.specs}
-    x = _example(plain)
-    with torch.no_grad():
-        seen = plain.resized(x)
-        shared = plain.trunk(seen)
-    n_fused = fuse_batch_norms(fused.trunk, tapped, seen)
-    n_fused += sum(fuse_batch_norms(tail, tapped, shared) for tail in fused.tails)
-    if not n_fused:
-        return plain
-    fused.attach_taps()
-    fused = fused.to(memory_format=torch.channels_last)
-    return fused if _agree(plain, fused, x) else plain
+    ready = copy.deepcopy(net).eval().requires_grad_(False)
+    ready.to(memory_format=torch.channels_last)
+    x = _example(ready)
+    modules = dict(ready.named_modules())
+    expected, fused = fused_batch_norms(ready, {f"trunk.{spec.layer}" for spec in net.specs}, x)
+    if fused:
+        _replace(ready, fused)
+        ready.to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            is_close = _close(expected, ready(x))
+        if not is_close:
+            _replace(ready, {name: modules[name] for name in fused})
+    return ready
+
+
+def _replace(net: MultiHeadNet, modules: Mapping[str, nn.Module]) -> None:
+    for name, module in modules.items():
+        net.set_submodule(name, module)
+    net.attach_taps()
 
 
 def _set_in_place(modules: Sequence[nn.Module], value: bool) -> None:
@@ -129,16 +130,6 @@ def _example(net: MultiHeadNet) -> Tensor:
     return x.to(next(net.parameters()).device, memory_format=torch.channels_last)
 
 
-def _frozen(net: MultiHeadNet) -> MultiHeadNet:
-    clone = copy.deepcopy(net).eval().requires_grad_(False)
-    return clone.to(memory_format=torch.channels_last)
-
-
-def _agree(plain: MultiHeadNet, fused: MultiHeadNet, x: Tensor) -> bool:
-    with torch.inference_mode():
-        return _close(plain(x), fused(x))
-
-
 def _close(expected: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> bool:
     return all(
         bool((a - b).abs().max() <= TOLERANCE * a.abs().max().clamp_min(1e-6))
@@ -146,8 +137,10 @@ def _close(expected: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> b
     )
 
 
-def fuse_batch_norms(trunk: nn.Module, keep: set[str], x: Tensor) -> int:
-    """Fold each batch norm that directly follows a convolution into it; return how many.
+def fused_batch_norms(
+    net: nn.Module, keep: set[str], x: Tensor
+) -> tuple[Any, dict[str, nn.Module]]:
+    """Fold each batch norm that directly follows a convolution into it; replaces nothing yet.
 
     Works on the module tree, in eval mode, so that names, hooks and dynamic forwards stay as they
     are. The batch norm becomes an identity (timm's norm+activation layers keep their activation).
@@ -155,24 +148,31 @@ def fuse_batch_norms(trunk: nn.Module, keep: set[str], x: Tensor) -> int:
     for one forward pass, which shows what follows what.
 
     A use of a convolution's output outside any module goes unseen; who fuses compares outputs.
+
+    Returns
+    -------
+    output : what the network makes of ``x``, unfused
+    fused : by name, what is to take the place of convolutions and batch norms
     """
-    modules = dict(trunk.named_modules())
-    done = 0
-    for conv_name, norm_name in _pairs(trunk, modules, x):
-        if conv_name in keep:
-            continue
-        conv, norm = modules[conv_name], modules[norm_name]
-        trunk.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
-        trunk.set_submodule(norm_name, _after_norm(norm))
-        done += 1
-    return done
+    modules = dict(net.named_modules())
+    output, pairs = _pairs(net, modules, x)
+    fused = {}
+    for conv_name, norm_name in pairs:
+        if conv_name not in keep:
+            conv, norm = modules[conv_name], modules[norm_name]
+            fused[conv_name] = fuse_conv_bn_eval(conv, norm)
+            fused[norm_name] = _after_norm(norm)
+    return output, fused
 
 
-def _pairs(trunk: nn.Module, modules: dict[str, nn.Module], x: Tensor) -> list[tuple[str, str]]:
+def _pairs(
+    net: nn.Module, modules: dict[str, nn.Module], x: Tensor
+) -> tuple[Any, list[tuple[str, str]]]:
     """Names of convolutions and the batch norms that alone take their output, each called once.
 
-    Seen by hooks on this trunk only: symbolic tracing (torch.fx) patches all modules of the process
-    while it works, and breaks a network that runs in another thread.
+    The network's output comes first. Seen by hooks on this network only: symbolic tracing
+    (torch.fx) patches all modules of the process while it works, and breaks a network that runs in
+    another thread.
     """
     outputs: dict[int, tuple[str, Tensor]] = {}  # the tensors are kept, or an id could come again
     consumers: dict[str, list[str]] = {}
@@ -198,12 +198,12 @@ def _pairs(trunk: nn.Module, modules: dict[str, nn.Module], x: Tensor) -> list[t
             )
     try:
         with torch.no_grad():
-            trunk(x)
+            output = net(x)
     finally:
         for hook in hooks:
             hook.remove()
     found = [(conv, names[0]) for conv, names in consumers.items() if len(names) == 1]
-    return [
+    return output, [
         (conv, norm)
         for conv, norm in found
         if isinstance(modules[norm], nn.BatchNorm2d) and calls[conv] == calls[norm] == 1
