@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from napari_ood import (
     Bundle,
@@ -27,6 +28,7 @@ from napari_ood import (
     open_slide,
     run_slide,
 )
+from napari_ood.inference.engine import SWITCH_S
 from napari_ood.inference.pipeline import Session
 from napari_ood.inference.store import RunWriter
 from napari_ood.slides import SlideView
@@ -337,3 +339,22 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
         with pytest.raises(DeviceError):
             run_slide(slide, tiny_bundle, out, device="cuda")
     assert not out.exists()
+
+
+def test_what_a_run_asks_of_the_process_ends_with_it(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    before, during = (sys.getswitchinterval(), _blas_threads()), []
+
+    def listener(progress: object) -> None:
+        during.append((sys.getswitchinterval(), _blas_threads()))
+        raise ValueError("the listener fails")
+
+    with pytest.raises(ValueError, match="listener fails"):
+        run_slide(slide, tiny_bundle, tmp_path / "a.ood.zarr", device="cpu", on_progress=listener)
+    assert during == [(pytest.approx(SWITCH_S), {1})]
+    assert (sys.getswitchinterval(), _blas_threads()) == before
+
+
+def _blas_threads() -> set[int]:
+    return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}

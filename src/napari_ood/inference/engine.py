@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ CPU_BATCH_PX = 400_000
 """Pixels per forward pass on a CPU: layers of that size stay in a core's cache, small ones do not
 pay for their calls, and several batches are under way at once."""
 CPU_BATCH_SIZES = (1, 32)
+SWITCH_S = 0.0005
+"""Python's switch interval during a run."""
 
 
 def run_slide(
@@ -118,7 +121,7 @@ def run_slide(
         )  # fmt: skip
         started = time.time()
         try:
-            with _cores_to_the_network(device):
+            with _precedence(device):
                 session.run(_polled(cancel))
         finally:
             network.close()
@@ -166,13 +169,23 @@ def shards_left(plan: Plan, done: NDArray[np.bool_]) -> list[Shard]:
     return [s for s in shards(done.shape, plan.shard) if missing[s.slices].any()]
 
 
-def _cores_to_the_network(device: str) -> AbstractContextManager[object]:
-    """Context in which numpy's products take one core each, where the network needs the others.
+@contextmanager
+def _precedence(device: str) -> Iterator[None]:
+    """Context in which other threads of the process hold the network up as little as can be.
 
-    Threads of OpenBLAS that have nothing to do wait by spinning: scores that a listener computed
-    while a run went on took a sixth of its speed.
+    A thread that computes asks for the interpreter after every layer, and waits a switch interval
+    for it when another one is busy with Python, such as a window's: with the usual 5 ms a network
+    was several times as slow beside a busy thread (``benchmarks/worker_thread.py``). And threads of
+    OpenBLAS that have nothing to do wait by spinning: scores that a listener computed while a run
+    went on took a sixth of its speed.
     """
-    return threadpool_limits(1, user_api="blas") if device == "cpu" else nullcontext()
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(min(usual, SWITCH_S))
+    try:
+        with threadpool_limits(1, user_api="blas") if device == "cpu" else nullcontext():
+            yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:
