@@ -44,6 +44,11 @@ class Block:
         return self.tiles[self._starts[k] : self._starts[k + 1]]
 
 
+SPARED_BY_CUT = 1.0
+"""Tiles that a cut through a piece must spare, per tile along it: readers without a cache decode
+what lies on the cut twice, and each call costs something."""
+
+
 class TileReader:
     """Cuts tiles from the slide. Thread-safe, as the slide is."""
 
@@ -53,16 +58,57 @@ class TileReader:
         self._pixels = grid_view(slide, grid)
 
     def read(self, piece: Piece) -> Block:
-        """Read the rectangle around a piece's tiles at once and cut them."""
+        """Read the rectangles around a piece's tiles and cut them."""
         index: Ints = np.concatenate(piece.batches)
-        tile, first = self._tile, index.min(axis=0)
-        height, width = (index.max(axis=0) - first) * self._stride + tile
+        tiles = np.empty((len(index), self._tile, self._tile, 3), np.uint8)
+        for part in compact_parts(index):
+            self._read(index, part, tiles)
+        return Block(piece, tiles)
+
+    def _read(self, index: Ints, part: Ints, out: NDArray[np.uint8]) -> None:
+        tile, first = self._tile, index[part].min(axis=0)
+        height, width = (index[part].max(axis=0) - first) * self._stride + tile
         top, left = first * self._stride
         pixels = self._pixels.read(int(top), int(left), int(height), int(width))
-        tiles = np.empty((len(index), tile, tile, 3), np.uint8)
-        for out, (y, x) in zip(tiles, (index - first) * self._stride, strict=True):
-            out[...] = pixels[y : y + tile, x : x + tile]
-        return Block(piece, tiles)
+        for k, (y, x) in zip(part, (index[part] - first) * self._stride, strict=True):
+            out[k] = pixels[y : y + tile, x : x + tile]
+
+
+def compact_parts(index: Ints) -> list[Ints]:
+    """Divide tiles [n, 2] such that the rectangles around the parts hold few others.
+
+    At the edges of tissue, half of a piece's rectangle may be glass.
+
+    Returns
+    -------
+    list of [k] positions in ``index``; each position is in one of them
+    """
+    return _divided(index, np.arange(len(index)))
+
+
+def _divided(index: Ints, part: Ints) -> list[Ints]:
+    cells = index[part]
+    low, high = cells.min(axis=0), cells.max(axis=0)
+    others = _area(cells) - len(cells)
+    most, best = 0.0, None
+    for axis in (0, 1):
+        needed = SPARED_BY_CUT * float(high[1 - axis] - low[1 - axis] + 1)
+        if others < needed:
+            continue
+        for cut in range(low[axis] + 1, high[axis] + 1):
+            before = cells[:, axis] < cut
+            spared = _area(cells) - _area(cells[before]) - _area(cells[~before]) - needed
+            if spared >= most:
+                most, best = spared, before
+    if best is None:
+        return [part]
+    return [*_divided(index, part[best]), *_divided(index, part[~best])]
+
+
+def _area(cells: Ints) -> int:
+    """Tiles in the rectangle around some."""
+    height, width = cells.max(axis=0) - cells.min(axis=0) + 1
+    return int(height * width)
 
 
 class ReadyBlocks:
