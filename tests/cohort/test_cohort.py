@@ -105,6 +105,39 @@ def test_killed_worker_failing_slide_and_second_call(
     assert stamps(out) == left
 
 
+def test_worker_that_does_not_see_the_folder_costs_no_slide(
+    slides: list[Path],
+    alone: dict[str, Path],
+    tiny_bundle: Bundle,
+    scheduler: str,
+    cohort_options: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    def look_elsewhere(on: bool) -> None:
+        from napari_ood.cohort import shared, work
+
+        work.check_shared = (  # type: ignore[attr-defined]
+            (lambda token: shared.check_shared(f"{token}.elsewhere")) if on else shared.check_shared
+        )
+
+    told = list[str]()
+    options = {**cohort_options, "retries": 0, "on_notice": told.append}
+    with Client(scheduler, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        unfit = next(iter(client.nthreads()))
+        client.run(look_elsewhere, True, workers=[unfit])
+        try:
+            manifest = run_cohort(slides, tiny_bundle, tmp_path, scheduler=scheduler, **options)
+        finally:
+            client.run(look_elsewhere, False, workers=[unfit])
+    assert manifest["counts"]["done"] == 2, manifest["slides"]
+    assert sum(record["retries"] for record in manifest["slides"]) >= 1
+    assert len([line for line in told if line.startswith(f"{tmp_path} on ")]) == 1
+    for name, expected in alone.items():
+        assert_equal_runs(tmp_path / f"{name}.ood.zarr", expected)
+    assert not list(tmp_path.glob(".cohort-*"))
+
+
 def test_cancelled_cohort_goes_on_where_it_stopped(
     slides: list[Path],
     alone: dict[str, Path],

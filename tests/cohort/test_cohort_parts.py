@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import zarr
 
-from napari_ood import Bundle, OodError, RunError
+from napari_ood import Bundle, OodError, RunError, SlideError, open_run
 from napari_ood.cli import main
 from napari_ood.cohort import read_manifest, run_cohort
 from napari_ood.cohort.client import environment_kept
 from napari_ood.cohort.manifest import differing_versions, merged_session
 from napari_ood.cohort.plan import Job, Settings, plan_jobs
+from napari_ood.cohort.shared import UnfitError
 from napari_ood.cohort.work import Workplace
 
 
@@ -51,6 +56,43 @@ def test_worker_refuses_another_bundle(tiny_bundle: Bundle, slides: list[Path]) 
     place = Workplace(Settings(str(tiny_bundle.path), {"model.safetensors": "another"}))
     with pytest.raises(OodError, match="another bundle than the cohort's"):
         place.begin(Job(str(slides[0]), "out.ood.zarr", 1))
+
+
+def test_shard_that_a_dead_worker_left_half_done(
+    tiny_bundle: Bundle,
+    slides: list[Path],
+    alone: dict[str, Path],
+    cohort_options: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    run = Path(shutil.copytree(alone["large"], tmp_path / "large.ood.zarr"))
+    group = zarr.open_group(run)
+    done, shard = np.asarray(group["done"][...]), group["done"].chunks
+    top, left = (start // size * size for start, size in zip((12, 32), shard, strict=True))
+    tiles = [(y, x) for y in range(top, top + shard[0]) for x in range(left, left + shard[1])]
+    assert len(tiles) == 16 and all(done[cell] for cell in tiles)
+    for cell in tiles[-3:]:
+        done[cell] = False
+    group["done"][...] = done
+    settings = Settings(
+        str(tiny_bundle.path), dict(tiny_bundle.hashes), device="cpu", batch_size=8,
+        stride=cohort_options["stride"], task_tiles=1_000_000,
+    )  # fmt: skip
+    place = Workplace(settings)
+    begun = place.begin(Job(str(slides[1]), str(run), 1))
+    place.close()
+    assert begun.work is not None and begun.n_before == begun.n_total - 3
+    assert begun.work.n_tiles == 3 and open_run(run).complete
+    assert begun.work.session["n_tiles"] <= 8  # the batch that they are in, not the shard
+
+
+def test_slide_that_only_this_worker_does_not_see(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    place = Workplace(Settings(str(tiny_bundle.path), dict(tiny_bundle.hashes), device="cpu"))
+    gone, out = str(tmp_path / "gone.svs"), str(tmp_path / "gone.ood.zarr")
+    with pytest.raises(UnfitError, match="mount the shared folder there"):
+        place.begin(Job(gone, out, 100))  # the cohort's machine saw its 100 bytes
+    with pytest.raises(SlideError):
+        place.begin(Job(gone, out, 0))
 
 
 def test_sessions_of_parts_become_one() -> None:

@@ -114,7 +114,10 @@ def environment_kept() -> Iterator[None]:
 
 
 def dashboard(client: Client) -> str | None:
-    """Address of the dashboard, where one can be expected."""
-    if find_spec("bokeh") is None:
-        return None
-    return str(client.dashboard_link)
+    """Address of the dashboard; None where the scheduler has none, mostly for want of bokeh."""
+    # A lambda travels by value: the scheduler need not have this package. Without bokeh there is
+    # an address all the same, of a page that says that bokeh is missing.
+    shown = client.run_on_scheduler(
+        lambda dask_scheduler: bool(dask_scheduler.http_application.applications)
+    )
+    return str(client.dashboard_link) if shown else None

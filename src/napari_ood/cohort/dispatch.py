@@ -142,6 +142,7 @@ class Dispatcher:
         self._started = time.monotonic()
         self.tracks = [Track(job, rank) for rank, job in enumerate(jobs)]
         self.workers: dict[str, dict[str, Any]] = {}
+        self._unfit: set[str] = set()  # addresses of workers that cannot do any of it
         self.n_tiles = self.n_done = self.n_failed = 0
         self._waiting = deque(self.tracks)
         self._n_open = 0
@@ -217,9 +218,9 @@ class Dispatcher:
     def _take(self, ticket: Ticket, report: Report | None) -> None:
         track = ticket.track
         share_before, counted_before = track.share, bool(track.works)
-        outcome = self._outcome(ticket, report)
+        outcome, worker = self._outcome(ticket, report)
         if isinstance(outcome, Failure):
-            self._failed(ticket, outcome)
+            self._failed(ticket, outcome, worker)
         else:
             work = outcome.work if isinstance(outcome, Begun) else outcome
             if work is not None:
@@ -272,7 +273,13 @@ class Dispatcher:
             seconds_left=left / computed * seconds if computed else None,
         )
 
-    def _submit(self, track: Track, cells: Cells | None = None, attempt: int = 0) -> None:
+    def _submit(
+        self,
+        track: Track,
+        cells: Cells | None = None,
+        attempt: int = 0,
+        among: Sequence[str] = (),
+    ) -> None:
         what = "slide" if cells is None else "part"
         task = (begin_slide, self._name, track.job)
         future = self._client.submit(
@@ -280,6 +287,8 @@ class Dispatcher:
             key=f"ood-{what}-{uuid4().hex}",
             pure=False,
             resources=self._resources or None,
+            workers=among or None,
+            allow_other_workers=bool(among),  # should all of these be gone by then
             # Largest slides first, with all their parts; what failed once, last: what it did to
             # one worker it shall not do to those that still have work.
             priority=-track.rank - attempt * len(self.tracks),
@@ -291,20 +300,24 @@ class Dispatcher:
         self._tickets[str(ticket.future.key)] = ticket
         ticket.future.add_done_callback(self._finished.put)
 
-    def _outcome(self, ticket: Ticket, report: Report | None) -> Begun | Work | Failure:
+    def _outcome(
+        self, ticket: Ticket, report: Report | None
+    ) -> tuple[Begun | Work | Failure, str | None]:
+        """What became of a task, and the address of the worker that told it."""
         future = ticket.future
         if report is not None or future.status == "finished":
             report = report or future.result()
             self._met(ticket.track, report)
-            return report.outcome
+            return report.outcome, report.worker
         if future.status != "error":
             raise RunError("the scheduler went away: what was computed is kept; run the same again")
         error = future.exception()
         if type(error).__name__ == "KilledWorker":
             where = "part of it" if ticket.cells else "it"
             advice = "it may lack memory; its log says more"
-            return Failure("KilledWorker", f"the worker died that ran {where}: {advice}", True)
-        return failure_of(error)
+            words = f"the worker died that ran {where}: {advice}"
+            return Failure("KilledWorker", words, True), None
+        return failure_of(error), None
 
     def _met(self, track: Track, report: Report) -> None:
         """Note who did it; tell when workers do not have the same packages."""
@@ -317,13 +330,24 @@ class Dispatcher:
             if name not in before:
                 self._notice(f"workers have different versions of {name}: results may differ")
 
-    def _failed(self, ticket: Ticket, failure: Failure) -> None:
+    def _failed(self, ticket: Ticket, failure: Failure, worker: str | None) -> None:
+        """Try again, elsewhere if it was the worker's fault; note what failed too often."""
         track = ticket.track
-        if ticket.attempt < self._retries:
+        others = self._fit_ones(worker, failure) if worker and failure.of_worker else []
+        # An unfit worker is through at once with each slide: all would have failed often enough
+        # before the others had finished one.
+        if others or ticket.attempt < self._retries:
             track.retries += 1
-            self._submit(track, ticket.cells, ticket.attempt + 1)
+            self._submit(track, ticket.cells, ticket.attempt + (not others), others)
         elif track.failure is None:
             track.failure = failure
+
+    def _fit_ones(self, worker: str, failure: Failure) -> list[str]:
+        """Note that a worker is unfit; return those that are not known to be."""
+        if worker not in self._unfit:
+            self._unfit.add(worker)
+            self._notice(failure.message)
+        return sorted(set(self._client.nthreads()) - self._unfit)
 
     def _finish(self, track: Track) -> None:
         record = track.finish()

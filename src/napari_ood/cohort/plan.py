@@ -46,6 +46,7 @@ class Settings:
     device, batch_size, tissue, stride, mpp, precision, features : as ``run_slide`` and
         ``open_slide`` take them
     task_tiles : tiles of one task, about; None: ``TASK_TILES`` of the worker's device
+    token : file that every machine of the cohort sees; None: none is looked for
     """
 
     bundle: str
@@ -58,6 +59,7 @@ class Settings:
     precision: str = "fp32"
     features: str | None = None
     task_tiles: int | None = None
+    token: str | None = None
 
 
 def plan_jobs(slides: Sequence[str | Path], out: str | Path, images: bool = False) -> list[Job]:

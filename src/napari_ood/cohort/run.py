@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -20,6 +21,7 @@ from napari_ood.cohort.client import (
 )
 from napari_ood.cohort.plan import Settings, plan_jobs
 from napari_ood.cohort.progress import Listener
+from napari_ood.cohort.shared import token_in
 from napari_ood.errors import RunError
 from napari_ood.inference.asked import Asked
 from napari_ood.inference.engine import checked_batch_size
@@ -41,7 +43,7 @@ MANIFEST_S = 10.0
 MANIFEST_SHARE = 0.05
 """Of the time, at most, that goes into writing it: of 100,000 slides it has 50 MB."""
 
-NO_DASHBOARD = "no dashboard: it needs bokeh here and where the scheduler runs (pip install bokeh)"
+NO_DASHBOARD = "no dashboard: it needs bokeh where the scheduler runs (pip install bokeh)"
 
 
 def run_cohort(
@@ -128,7 +130,9 @@ def run_cohort(
         task_tiles=task_tiles,
     )
     notice = on_notice or (lambda text: None)
-    with connected(scheduler, workers, device) as client:
+    folder = Path(out).absolute()
+    with connected(scheduler, workers, device) as client, token_in(folder) as token:
+        settings = replace(settings, token=token)
         from napari_ood.cohort.dispatch import Dispatcher
         from napari_ood.cohort.tasks import CohortPlugin
 
@@ -143,7 +147,6 @@ def run_cohort(
             "dashboard": address,
             "workers": dispatcher.workers,
         }
-        folder = Path(out).absolute()
 
         def checkpoint() -> None:
             manifest.write_manifest(folder, manifest.summary(facts, dispatcher.settled()))

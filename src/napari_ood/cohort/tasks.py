@@ -13,6 +13,7 @@ import dask
 from distributed import Worker, WorkerPlugin, get_worker
 
 from napari_ood.cohort.plan import Job, Settings
+from napari_ood.cohort.shared import UnfitError
 from napari_ood.cohort.work import Begun, Cells, Work, Workplace, describe_worker
 from napari_ood.errors import OodError
 
@@ -27,12 +28,14 @@ class Failure:
     message : one line
     advice : whether it tells the user what to do
     trace : traceback; empty where the message says it all
+    of_worker : whether it is the machine's fault, whatever the slide
     """
 
     kind: str
     message: str
     advice: bool
     trace: str = ""
+    of_worker: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def failure_of(error: BaseException) -> Failure:
     """Put an exception into words."""
     text = " ".join(str(error).split())
     if isinstance(error, OodError):
-        return Failure(type(error).__name__, text, advice=True)
+        of_worker = isinstance(error, UnfitError)
+        return Failure(type(error).__name__, text, advice=True, of_worker=of_worker)
     trace = "".join(traceback.format_exception(error))
     return Failure(type(error).__name__, text or type(error).__name__, False, trace)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.cohort.plan import TASK_TILES, WHOLE_SLIDE_TASKS, Job, Settings
-from napari_ood.errors import BundleError
+from napari_ood.cohort.shared import UnfitError, check_shared
+from napari_ood.errors import BundleError, DeviceError
 from napari_ood.inference import check_slide, open_run
 from napari_ood.inference.asked import Asked
 from napari_ood.inference.engine import (
@@ -93,9 +94,11 @@ class Workplace:
 
         Raises
         ------
-        SlideError, BundleError, DeviceError, RunError
+        SlideError, RunError
+            UnfitError where it is this machine's fault.
         """
         with self._busy:
+            check_shared(self.settings.token)
             slide = self._slide(job)
             scale = check_slide(slide, self.bundle.card)
             settings, out = self.settings, Path(job.out)
@@ -113,18 +116,22 @@ class Workplace:
                 return Begun(*facts, warnings, parts=parts)
             if not todo:
                 return Begun(*facts, warnings)
-            work = self._compute(slide, plan, writer, todo)
-            writer.add_session(work.session)
-            return Begun(*facts, warnings, work)
+            session = self._compute(slide, plan, writer, todo, done).session
+            writer.add_session(session)
+            # Read from the run: tiles that were there may have been in a batch with missing ones.
+            n_new = open_run(out).n_tiles - facts[1]
+            return Begun(*facts, warnings, Work(n_new, session))
 
     def part(self, job: Job, cells: Cells) -> Work:
         """Compute some shards of a run that exists, but for those that are done by now.
 
         Raises
         ------
-        SlideError, BundleError, DeviceError, RunError
+        SlideError, RunError
+            UnfitError where it is this machine's fault.
         """
         with self._busy:
+            check_shared(self.settings.token)
             slide = self._slide(job)
             plan, writer = resume_output(Path(job.out), slide, self.bundle)
             wanted = set(cells)
@@ -133,8 +140,9 @@ class Workplace:
                 if cell_of(shard, plan) in wanted
             ]  # fmt: skip
             # A worker that died, or was only thought to, may have stored some of them.
-            todo = [s for s in here if (plan.tissue[s.slices] & ~writer.done(s)).any()]
-            return self._compute(slide, plan, writer, todo)
+            done = open_run(Path(job.out)).done
+            todo = [s for s in here if (plan.tissue & ~done)[s.slices].any()]
+            return self._compute(slide, plan, writer, todo, done)
 
     def close(self) -> None:
         """Stop what is being computed within a batch, then let go of the slides."""
@@ -142,6 +150,9 @@ class Workplace:
         with self._busy:
             while self._slides:
                 self._slides.popitem()[1].close()
+            if self._open is not None:
+                self._open[1].close()
+                self._open = None
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -149,13 +160,17 @@ class Workplace:
 
         Raises
         ------
-        BundleError
+        UnfitError
+            If it is another one, or there is none.
         """
         from napari_ood.models import load_bundle
 
-        bundle = load_bundle(self.settings.bundle)
+        try:
+            bundle = load_bundle(self.settings.bundle)
+        except BundleError as error:
+            raise UnfitError(f"on {platform.node()}: {error}") from error
         if bundle.hashes != self.settings.hashes:
-            raise BundleError(
+            raise UnfitError(
                 f"{bundle.path} on {platform.node()} is another bundle than the cohort's: copy the "
                 "right one there"
             )
@@ -163,10 +178,19 @@ class Workplace:
 
     @cached_property
     def device(self) -> str:
-        """Device of this worker."""
+        """Device of this worker.
+
+        Raises
+        ------
+        UnfitError
+            If it has no such device.
+        """
         from napari_ood.models import resolve_device
 
-        return resolve_device(self.settings.device)
+        try:
+            return resolve_device(self.settings.device)
+        except DeviceError as error:
+            raise UnfitError(f"on {platform.node()}: {error}") from error
 
     def _network(self, arithmetic: Arithmetic) -> Network:
         """The network, in the arithmetic of a run: of a cohort's runs it is nearly always one."""
@@ -180,6 +204,11 @@ class Workplace:
 
     def _slide(self, job: Job) -> Slide:
         if job.slide not in self._slides:
+            if job.size and not Path(job.slide).exists():
+                raise UnfitError(
+                    f"{job.slide} is not to be seen on {platform.node()}: mount the shared folder "
+                    "there, or stop that worker"
+                )
             while len(self._slides) >= OPEN_SLIDES:
                 self._slides.popitem(last=False)[1].close()
             self._slides[job.slide] = open_slide(job.slide, mpp=self.settings.mpp)
@@ -200,11 +229,20 @@ class Workplace:
             n_tiles += int(missing[shard.slices].sum())
         return tuple(tuple(part) for part in parts)
 
-    def _compute(self, slide: Slide, plan: Plan, writer: RunWriter, todo: list[Shard]) -> Work:
+    def _compute(
+        self,
+        slide: Slide,
+        plan: Plan,
+        writer: RunWriter,
+        todo: list[Shard],
+        done: NDArray[np.bool_],
+    ) -> Work:
         started = time.time()
         network = self._network(writer.arithmetic)
         arguments = {"device": self.device, "batch_size": network.batch_size}
-        session = Session(slide, plan, writer, network, todo, 0, None, None, cores=self._cores())
+        session = Session(
+            slide, plan, writer, network, todo, 0, None, None, cores=self._cores(), done=done
+        )
         if todo:
             session.run(self.stopped.is_set)
         report = session.report()

@@ -1,0 +1,54 @@
+"""Whether a worker's folder is the cohort's: a file that one machine writes and others look for."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from napari_ood.errors import RunError
+from napari_ood.inference.store import disk_error
+
+
+class UnfitError(RunError):
+    """This machine cannot do the cohort's work, whatever the slide: another one may."""
+
+
+@contextmanager
+def token_in(folder: Path) -> Iterator[str]:
+    """Path of a file that lies in the cohort's folder as long as the cohort goes on.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written.
+    """
+    # Of a new name: what a network file system knows of a folder may be seconds old.
+    path = folder / f".cohort-{uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=False)
+    except OSError as error:
+        raise disk_error(path, error, begun=False) from error
+    try:
+        yield str(path)
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def check_shared(token: str | None) -> None:
+    """Refuse to work where the runs would land on a disk that only this machine has.
+
+    Raises
+    ------
+    UnfitError
+        If the token is not there.
+    """
+    if token is not None and not Path(token).exists():
+        raise UnfitError(
+            f"{Path(token).parent} on {platform.node()} is not the cohort's folder: mount the "
+            "shared one there, or stop that worker"
+        )
