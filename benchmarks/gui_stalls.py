@@ -1,15 +1,15 @@
 """How long the window's event loop stops for what a user does, and what the window costs a run.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/gui_stalls.py [--rounds 3]
-        [--save FILE.json] [--before FILE.json] [--skip-throughput]
+        [--save FILE.json] [--before FILE.json] [--skip-throughput | --only-throughput]
 
 A real window is driven with mouse and keys. A timer that wants to fire every 5 ms notes when it
 did: the longest time between two beats is the stall, in wall time, and in CPU time of the window's
 own thread, which other programs on the machine cannot lengthen. Painting is part of it. Rows marked
 *napari alone* do the like with plain napari and layers of the same kind in a process without this
-plugin: what no plugin can be below of. Then the same slide is run with and without a window, in
-turn, each time in a process of its own, with a small network and then with a usual one; the last
-line is the latter's ratio of tiles per second.
+plugin: what no plugin can be below of. Then a larger slide is run with and without a window, in
+turn, each time in a process of its own and in fp32, with a small network and then with a usual one;
+the last line is the latter's ratio of tiles per second.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,9 +36,12 @@ STALL_MS = 100.0
 QUIET_S = 0.6
 """After an action is over: what it leaves to be done later belongs to it."""
 PATIENCE_S = 240.0
+PRECISION = "NAPARI_OOD_PRECISION"
 BUNDLE, SIZE, SEED = "synthetic-he", 6144, 5
+RUN_SIZE = 12288
+"""Of the slide that is run for the throughput: start and end of a run are a small share of it."""
 REAL = "lymph-node-he"
-"""A network of usual size: with BUNDLE's a run of this slide takes a second or two."""
+"""A network of usual size; BUNDLE's is a small one."""
 Gap = tuple[float, float]
 """ms of wall time, ms of CPU time."""
 
@@ -331,38 +335,46 @@ def use_napari(slide: Path) -> dict[str, Gap]:
 # ------------------------------------------------------------------------- throughput
 
 
-def throughput(slide: Path, bundle: Path, with_window: bool) -> float:
-    """Tiles per second of the engine, of a second run in the process: the first loads torch."""
+def throughput(small: Path, slide: Path, bundle: Path, with_window: bool) -> float:
+    """Tiles per second of the engine, after a run of a small slide in the process: it loads torch.
+
+    Headless and windowed runs are of one precision, which neither measures.
+    """
+    os.environ[PRECISION] = "fp32"
+    runs = _windowed_runs if with_window else _headless_runs
+    with tempfile.TemporaryDirectory() as folder:
+        run = runs((small, slide), bundle.name, Path(folder))[-1]
+        seconds = run.provenance["sessions"][-1]["seconds"]
+        return float(len(run.index) / seconds)
+
+
+def _headless_runs(slides: tuple[Path, ...], bundle: str, folder: Path) -> list[Any]:
     from napari_ood import load_bundle, open_slide, run_slide
 
-    with tempfile.TemporaryDirectory() as folder:
-        if not with_window:
-            runs = [
-                run_slide(opened, load_bundle(bundle.name), Path(folder) / f"{i}.ood.zarr")
-                for i, opened in enumerate(open_slide(slide) for _ in range(2))
-            ]
-        else:
-            runs = _windowed_runs(slide, bundle.name, Path(folder))
-        n = len(runs[-1].index)
-        return float(n / runs[-1].provenance["sessions"][-1]["seconds"])
+    runs = []
+    for path in slides:
+        with open_slide(path) as slide:
+            runs.append(run_slide(slide, load_bundle(bundle), folder / f"{path.stem}.ood.zarr"))
+    return runs
 
 
-def _windowed_runs(slide: Path, bundle: str, folder: Path) -> list[Any]:
+def _windowed_runs(slides: tuple[Path, ...], bundle: str, folder: Path) -> list[Any]:
     from napari_ood import open_run
 
     viewer, drive = window(), Driver()
     dock = viewer.window.add_plugin_dock_widget("napari-ood", "OOD")[1]
-    viewer.open(slide, plugin="napari-ood")
     session = dock.bridge.session
     session.choose_bundle(bundle)
+    session.set_folder(folder)
     runs = []
-    for name in ("a", "b"):
-        session.set_folder(folder / name)
-        (folder / name).mkdir()
+    for path in slides:
+        viewer.open(path, plugin="napari-ood")
         drive.wait(quiet=1.0)
         click(dock.run.run_button)
-        drive.wait(lambda: not session.busy)
+        drive.wait(lambda: not session.busy and _calm(viewer))
         runs.append(open_run(session.state.maps.path))
+        delete_selected(viewer, viewer.layers[0])
+        drive.wait(lambda: _calm(viewer))
     viewer.close()
     return runs
 
@@ -375,7 +387,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--save", type=Path, help="keep the measurement for --before")
     parser.add_argument("--before", type=Path, help="a measurement to print beside this one")
-    parser.add_argument("--skip-throughput", action="store_true")
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument("--skip-throughput", action="store_true")
+    parts.add_argument("--only-throughput", action="store_true")
     parser.add_argument("--role", help=argparse.SUPPRESS)
     parser.add_argument("--paths", type=Path, nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -383,33 +397,51 @@ def main() -> None:
         print(json.dumps(ROLES[args.role](*args.paths)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(Path(folder), args.rounds, not args.skip_throughput)
+        stalls = 0 if args.only_throughput else args.rounds
+        rates = 0 if args.skip_throughput else args.rounds
+        measured = {**measure_stalls(Path(folder), stalls), **measure_rates(Path(folder), rates)}
     if args.save:
         args.save.write_text(json.dumps(measured))
     before = json.loads(args.before.read_text()) if args.before else None
     report(measured, before)
 
 
-def measure(folder: Path, rounds: int, with_throughput: bool) -> dict[str, Any]:
-    from napari_ood.samples import write_synthetic_slide
-
-    slide, stored = folder / "slide.ome.tif", folder / "stored"
-    write_synthetic_slide(slide, size=SIZE, seed=SEED)
+def measure_stalls(folder: Path, rounds: int) -> dict[str, Any]:
+    """Longest gaps of each action, per round."""
+    if not rounds:
+        return {"plugin": [], "alone": []}
+    slide, stored = _slide(folder, SIZE), folder / "stored"
     stored.mkdir()
     run = Path(_child("store", slide, stored))
     plugin = [_child("plugin", slide, run) for _ in range(rounds)]
-    alone = [_child("alone", slide) for _ in range(rounds)]
-    rates = {
-        name: [
-            (_child("headless", slide, Path(name)), _child("windowed", slide, Path(name)))
-            for _ in range(rounds if with_throughput else 0)
-        ]
-        for name in (BUNDLE, REAL)
-    }
-    return {
-        "plugin": plugin, "alone": alone, "rates": rates,
-        "load": os.getloadavg() if hasattr(os, "getloadavg") else None, "cores": os.cpu_count(),
-    }  # fmt: skip
+    return {"plugin": plugin, "alone": [_child("alone", slide) for _ in range(rounds)]}
+
+
+def measure_rates(folder: Path, rounds: int) -> dict[str, Any]:
+    """Tiles per second without and with a window, per bundle and round; and how busy it was."""
+    load = os.getloadavg() if hasattr(os, "getloadavg") else None
+    rates: dict[str, list[tuple[float, float]]] = {BUNDLE: [], REAL: []}
+    if rounds:
+        slides = _slide(folder, SIZE), _slide(folder, RUN_SIZE)
+        for name, found in rates.items():
+            for round_ in range(rounds):
+                roles = ("headless", "windowed")
+                took = {
+                    role: _child(role, *slides, Path(name))
+                    for role in (roles if round_ % 2 == 0 else reversed(roles))
+                }
+                found.append((took["headless"], took["windowed"]))
+    return {"rates": rates, "load": load, "cores": os.cpu_count()}
+
+
+def _slide(folder: Path, size: int) -> Path:
+    """A procedural slide, made when it is first asked for."""
+    from napari_ood.samples import write_synthetic_slide
+
+    path = folder / f"slide-{size}.ome.tif"
+    if not path.exists():
+        write_synthetic_slide(path, size=size, seed=SEED)
+    return path
 
 
 def _child(role: str, *paths: Path) -> Any:
@@ -432,16 +464,19 @@ ROLES: dict[str, Callable[..., Any]] = {
     "plugin": use_plugin,
     "alone": use_napari,
     "store": store,
-    "headless": lambda slide, bundle: throughput(slide, bundle, with_window=False),
-    "windowed": lambda slide, bundle: throughput(slide, bundle, with_window=True),
+    "headless": partial(throughput, with_window=False),
+    "windowed": partial(throughput, with_window=True),
 }
 
 
 def report(measured: dict[str, Any], before: dict[str, Any] | None) -> None:
     cores, load = measured["cores"], measured["load"]
     print(f"{cores} cores, load {load[0]:.1f}" if load else f"{cores} cores")
-    print("Longest gap of the event loop, ms: median over rounds (and the worst round)\n")
+    if measured["plugin"]:
+        print("Longest gap of the event loop, ms: median over rounds (and the worst round)\n")
     for part, title in (("plugin", "napari-ood"), ("alone", "napari alone")):
+        if not measured[part]:
+            continue
         earlier = before[part] if before else []
         heads = ["CPU before"] * bool(earlier) + ["CPU", "wall"]
         print(f"| {title} | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}")

@@ -106,7 +106,7 @@ class Bridge:
         except SlideError as error:
             show_error(str(error))
             return
-        with self._maps.selection_kept():
+        with ood_layers.selection_kept(viewer):
             viewer.add_layer(
                 ood_layers.make_layer(ood_layers.associated_layer_data(slide, key, pixels))
             )
@@ -155,7 +155,7 @@ class Bridge:
         for layer in self._maps.of(maps):
             layer.metadata = {**layer.metadata, ood_layers.SLIDE_KEY: slide}
         self.session.assign(maps, slide)
-        with self._maps.selection_kept():
+        with ood_layers.selection_kept(viewer):
             viewer.layers.insert(0, ood_layers.make_layer(ood_layers.slide_layer_data(slide)))
 
     # ---------------------------------------------------------------- viewer → session

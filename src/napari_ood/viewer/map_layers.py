@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from napari_ood.viewer import layers as ood_layers
@@ -63,22 +63,31 @@ class MapLayers:
         visible = [data for data in every if data[1]["visible"]]
         hidden = [data for data in reversed(every) if not data[1]["visible"]]
         for data in (*visible, *hidden):
-            self._steps.add(partial(self._insert, data))
+            self._steps.add(partial(self._make, data))
 
-    def _insert(self, data: LayerData) -> None:
-        metadata, viewer = data[1]["metadata"], self._viewer()
-        maps = metadata.get(ood_layers.MAPS_KEY)
+    def _make(self, data: LayerData) -> None:
+        """Make a layer, in a turn of its own before the one in which it is inserted."""
+        if self._wants(data[1]["metadata"]):
+            layer = ood_layers.make_layer(data)
+            self._steps.add_next(partial(self._insert, layer))
+
+    def _wants(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether what a layer would show is still there."""
+        maps, owner = metadata.get(ood_layers.MAPS_KEY), ood_layers.owner_in(metadata)
         state = self._session.state
-        result = next((r for r in state.results if r.maps is maps), None)
-        owner = ood_layers.owner_in(metadata)
-        if viewer is None or (maps is not None and result is None):
+        if maps is not None:
+            return _was_in(maps, state)
+        return any(s is owner for s in state.slides)
+
+    def _insert(self, layer: Layer) -> None:
+        viewer, maps = self._viewer(), ood_layers.maps_of(layer)
+        if viewer is None or not self._wants(layer.metadata):
             return
-        if maps is None and not any(s is owner for s in state.slides):
-            return
-        with self.applied(), self.selection_kept():
-            overlay = metadata.get(ood_layers.OVERLAY_KEY)
+        result = next((r for r in self._session.state.results if r.maps is maps), None)
+        with self.applied(), ood_layers.selection_kept(viewer):
+            overlay = ood_layers.overlay_of(layer)
             place = len(viewer.layers) if result is None else self._place_of(result, overlay)
-            viewer.layers.insert(place, ood_layers.make_layer(data))
+            viewer.layers.insert(place, layer)
         self._steps.add(self._show)
 
     def _show(self) -> None:
@@ -149,17 +158,6 @@ class MapLayers:
             yield
         finally:
             self.applying = before
-
-    @contextmanager
-    def selection_kept(self) -> Iterator[None]:
-        """Added layers do not take the selection away from, say, the shapes being drawn."""
-        viewer = self._viewer()
-        assert viewer is not None
-        selection = viewer.layers.selection
-        before = set(selection)
-        yield
-        selection.clear()
-        selection.update(x for x in before if x in viewer.layers)
 
 
 def _show_as(layer: Layer, visible: bool, opacity: float, maps: Maps) -> None:

@@ -36,6 +36,14 @@ class Steps:
     def add(self, step: Step) -> None:
         """Have a step done; it must bear that the layers it is about are gone by then."""
         self._due.append(step)
+        self._begin()
+
+    def add_next(self, step: Step) -> None:
+        """Have a step done before all others that are due."""
+        self._due.appendleft(step)
+        self._begin()
+
+    def _begin(self) -> None:
         if self._in_window:
             self._wait()
         else:

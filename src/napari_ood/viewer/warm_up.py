@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dask.array
 import numpy as np
 from napari.layers import Image, Labels, Vectors
 
@@ -14,9 +13,15 @@ def warm_up() -> None:
     """Do for the first time, for nobody to see, what is slow the first time: a second or two.
 
     napari imports pandas for tables, reads a hundred units of measurement and, where numba is
-    installed, compiles the colours of labels; dask looks for distributed. To be called in a thread,
-    so that the window does not wait for it later.
+    installed, compiles the colours of labels; vispy works out the dashes of lines, which a layer
+    of labels has; dask looks for distributed, and whatever is opened is asked whether it is zarr.
+    To be called in a thread, so that the window does not wait for it later.
     """
+    import dask.array
+    import zarr  # noqa: F401 - to have it loaded
+    from vispy.visuals.line.dash_atlas import DashAtlas  # type: ignore[import-untyped]
+
+    DashAtlas()
     dask.array.zeros(1).compute()
     units = slide_placement((1.0, 1.0)).units
     for dtype in (np.uint8, np.uint16):  # planted truth, predicted classes
