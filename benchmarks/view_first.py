@@ -1,11 +1,15 @@
 """How long until the part of a slide that is on screen is done, while the view moves.
 
     python benchmarks/view_first.py [--network lymph-node-he] [--side 12000] [--zoom 4]
+                                    [--only-count]
 
 A run begins with a view of the slide's middle; as soon as that part is done, the view moves to
 another place, then to a third one, and then off the slide; the run is stopped there. For each view:
 its share of the run's tiles, the seconds until the last of them was stored, what that share takes
 at the speed of this run, and the bound: twice that plus half a second.
+
+Before that, how many tiles are computed for views of a few tiles, which cost whole batches. That is
+counted from the plan, at random places in the tissue; no tile is computed.
 """
 
 from __future__ import annotations
@@ -20,11 +24,17 @@ import numpy as np
 from engine import bundle_named, made_in_process
 
 from napari_ood import Bundle, Progress, open_slide, run_slide
-from napari_ood.inference.plan import plan_run
+from napari_ood.inference.engine import checked_batch_size
+from napari_ood.inference.order import cut_batches, in_view
+from napari_ood.inference.plan import Plan, plan_run
+from napari_ood.inference.store import shards
 from napari_ood.slides.grid import Region
 
 PLACES = ((0.5, 0.5), (0.42, 0.7), (0.6, 0.25))
 """Middles of the views, (y, x) shares of the slide."""
+SMALL_VIEWS = ((2, 3), (4, 5), (8, 10), (16, 20))
+"""Height and width of views in tiles."""
+N_PLACES = 300
 SETTLED_TILES = 64
 """What is computed before the first view is looked at: the first batches of a process are slow."""
 
@@ -70,6 +80,37 @@ class Camera:
             self.n_left.append(int((self._visible[self._k] & ~self._done).sum()))
 
 
+def count(plan: Plan, sizes: tuple[int, ...]) -> None:
+    """Print how many tiles the batches hold that small views touch."""
+    rng = np.random.default_rng(0)
+    grid, tissue = plan.grid, np.argwhere(plan.tissue)
+    batches = {
+        size: [
+            batch
+            for shard in shards(plan.tissue.shape, plan.shard)
+            for batch in cut_batches(plan.tissue, shard, size)
+        ]
+        for size in sizes
+    }
+    print("| view, tiles | of tissue in it |", *(f"computed, batches of {n} |" for n in sizes))
+    print("|---|---:|" + "---:|" * len(sizes))
+    for high, wide in SMALL_VIEWS:
+        found = []
+        for cell in tissue[rng.integers(0, len(tissue), N_PLACES)]:
+            middle = np.add(grid.region[:2], (cell + rng.random(2)) * grid.pitch)
+            side = np.multiply((high, wide), grid.pitch)
+            view = (*(middle - side / 2).tolist(), *side.tolist())
+            seen = int((plan.tissue & grid.tiles_in(view)).sum())
+            computed = [
+                sum(len(batch) for batch in batches[size] if in_view(grid, batch, [view]))
+                for size in sizes
+            ]
+            found.append((seen, *computed))
+        seen, *computed = np.median(found, axis=0)
+        print(f"| {high} × {wide} | {seen:.0f} |", *(f"{n:.0f} |" for n in computed), flush=True)
+    print()
+
+
 def measure(path: Path, bundle: Bundle, device: str, zoom: float) -> bool:
     """Print a row per view; return whether all were done in time."""
     with open_slide(path) as slide, tempfile.TemporaryDirectory() as folder:
@@ -109,10 +150,17 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=12_000)
     parser.add_argument("--zoom", type=float, default=4.0, help="slide's side by the view's")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only-count", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bundle = bundle_named(args.network, Path(folder))
-        in_time = measure(made_in_process(args.side), bundle, args.device, args.zoom)
+        path = made_in_process(args.side)
+        with open_slide(path) as slide:
+            usual = checked_batch_size(args.device, None, bundle.card)
+            count(plan_run(slide, bundle), tuple(sorted({8, 16, 32, usual})))
+        if args.only_count:
+            return
+        in_time = measure(path, bundle, args.device, args.zoom)
     print(f"\n{args.network}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
     print("in time" if in_time else "too late")
 
