@@ -38,6 +38,7 @@ from napari_ood.models.precision import (
     measure,
     resolve_arithmetic,
 )
+from napari_ood.models.prepared import InferenceNet
 from napari_ood.scores import mean_probability
 from napari_ood.training.halved import add_bf16, run_in
 
@@ -100,6 +101,14 @@ def test_what_was_measured_is_measured_once(
     resolve_arithmetic("auto", tiny_bundle, "cpu", 16, known)
     assert len(measured) == 4
     assert len(json.loads(known.path.read_text())["choices"]) == 3
+
+
+def test_winograd_is_tried_only_where_it_is_a_candidate(
+    tiny_bundle: Bundle, measured: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InferenceNet, "use_winograd", lambda self: pytest.fail("tried"))
+    under_test._measured(tiny_bundle.network("cpu"), [USUAL, FIRST], "mps", 2)
+    assert measured == [[USUAL, FIRST]]
 
 
 @pytest.mark.parametrize(

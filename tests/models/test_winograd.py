@@ -9,6 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_ood.models import prepared
 from napari_ood.models.network import PENULTIMATE_ONLY, BlockSpec, MultiHeadNet
@@ -57,6 +59,22 @@ def test_images_are_taken_in_parts_that_fit_the_cache(monkeypatch: pytest.Monkey
     with torch.inference_mode():
         torch.testing.assert_close(WinogradConv2d(conv)(x), conv(x), rtol=1e-4, atol=1e-5)
     assert parts == [1, 1, 1]
+
+
+def test_its_kernels_are_made_on_devices_without_double_precision() -> None:
+    class NoDoubles(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.dtype == torch.float64:
+                assert out.device.type == "cpu"
+            return out
+
+    with FakeTensorMode(), NoDoubles():
+        made = WinogradConv2d(nn.Conv2d(64, 32, 3, padding=1, device="cuda"))
+    assert {b.device.type for b in made.buffers()} == {"cuda"}
+    assert {b.dtype for b in made.buffers()} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -158,8 +158,9 @@ def _measured(
     """Measure those candidates that the network bears, as a run would use them."""
     import copy
 
-    suits = copy.deepcopy(network).use_winograd()
-    candidates = [c for c in candidates if c.convolution == DIRECT or suits]
+    if any(c.convolution == WINOGRAD for c in candidates):  # on a CPU only: others lack float64
+        suits = copy.deepcopy(network).use_winograd()
+        candidates = [c for c in candidates if c.convolution == DIRECT or suits]
     if device != "cpu":
         return measure(network, candidates, device, batch_size)
     from napari_ood.models.lanes import Lanes

@@ -49,16 +49,15 @@ class WinogradConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         weight = conv.weight.detach()
-        b, g, a = (
-            torch.tensor(rows, dtype=torch.float64).to(weight.device) for rows in (_B, _G, _A)
-        )
+        b, g, a = (torch.tensor(rows, dtype=torch.float64) for rows in (_B, _G, _A))
         n_out, n_in = weight.shape[:2]
-        kernels = torch.einsum("ai,kcij,bj->abck", g, weight.double(), g)
+        # In double precision, which not every device has.
+        kernels = torch.einsum("ai,kcij,bj->abck", g, weight.cpu().double(), g)
         bias = torch.zeros(n_out) if conv.bias is None else conv.bias.detach().clone()
-        self.register_buffer("kernels", kernels.reshape(-1, n_in, n_out).to(weight.dtype))
+        self.register_buffer("kernels", kernels.reshape(-1, n_in, n_out).to(weight))
         self.register_buffer("bias", bias.to(weight))
-        self.register_buffer("inward", torch.kron(b, b).to(weight.dtype))
-        self.register_buffer("outward", torch.kron(a, a).to(weight.dtype))
+        self.register_buffer("inward", torch.kron(b, b).to(weight))
+        self.register_buffer("outward", torch.kron(a, a).to(weight))
 
     @staticmethod
     def suits(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
