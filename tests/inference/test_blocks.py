@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_ood import Slide
 from napari_ood.inference.blocks import TileReader, compact_parts
 from napari_ood.inference.order import WorkQueue
 from napari_ood.inference.plan import Plan
 from napari_ood.inference.store import shards
+from napari_ood.slides.backends.tiff_page import TiffPageReader
 from napari_ood.slides.grid import TileGrid
 from napari_ood.slides.tiles import read_tiles
 
@@ -83,3 +87,30 @@ def test_a_corner_of_glass_is_not_read() -> None:
     TileReader(slide, plan).read(piece)
     assert slide.n_read == wanted.sum() * 64
     assert len(compact_parts(np.argwhere(np.ones((9, 9))))) == 1
+
+
+def test_no_codec_tile_is_decoded_twice(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for the parts of a piece nor for its neighbours, whose edges cross codec tiles."""
+    decoded: Counter[int] = Counter()
+    decode = TiffPageReader._samples
+
+    def counting(page: TiffPageReader, index: int) -> Any:
+        decoded[index] += 1
+        return decode(page, index)
+
+    monkeypatch.setattr(TiffPageReader, "_samples", counting)
+    grid = TileGrid.over(slide.shape, 20, (1.9, 1.9))
+    middle = grid.boxes()[:, :2] + 19
+    ring = np.abs(np.hypot(*(middle - (380, 500)).T) - 330) < 60
+    plan = Plan(grid, ring.reshape(grid.rows, grid.cols), (7, 9))
+    queue, reader = (
+        WorkQueue(plan, list(shards(plan.tissue.shape, (7, 9))), 8),
+        TileReader(slide, plan),
+    )
+    pieces = list(iter(queue.take, None))
+    n_parts = [len(compact_parts(np.concatenate(p.batches))) for p in pieces if p.batches]
+    assert max(n_parts) > 1
+    for piece in pieces:
+        if piece.batches:
+            reader.read(piece)
+    assert set(decoded.values()) == {1} and len(decoded) > 20
