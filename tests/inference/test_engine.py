@@ -29,6 +29,7 @@ from napari_ood import (
     run_slide,
 )
 from napari_ood.inference.engine import SWITCH_S
+from napari_ood.inference.network import Network
 from napari_ood.inference.pipeline import Session
 from napari_ood.inference.store import RunWriter
 from napari_ood.slides import SlideView
@@ -222,6 +223,20 @@ def test_an_error_in_the_listener_stops_the_run_and_keeps_it(
         run_slide(slide, tiny_bundle, out, device="cpu", on_progress=listener)
     assert open_run(out).n_tiles > 0
     assert not any(t.name.startswith("ood-") for t in threading.enumerate())
+
+
+def test_a_second_interrupt_while_the_network_ends_loses_no_record(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    close = Network.close
+    monkeypatch.setattr(Network, "close", lambda network: (close(network), interrupted()))
+    with pytest.raises(KeyboardInterrupt):
+        run_slide(slide, tiny_bundle, tmp_path / "a", device="cpu", on_progress=interrupted)
+    run = open_run(tmp_path / "a")
+    assert len(run.provenance["sessions"]) == 1
 
 
 def test_what_is_on_screen_comes_first_and_changes_nothing(

@@ -124,9 +124,9 @@ def run_slide(
             with _precedence(device):
                 session.run(_polled(cancel))
         finally:
-            network.close()
             arguments = {"device": device, "batch_size": size}
             writer.add_session(session_record(started, session.report(), arguments))
+            network.close()  # waits for its threads: a second Ctrl-C may strike here
     return Run(writer.path, bundle)
 
 
