@@ -66,3 +66,21 @@ def test_what_a_lane_raises_reaches_who_asks() -> None:
     with pytest.raises(ZeroDivisionError):
         future.result(10)
     lanes.close()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_lanes_that_cannot_all_begin_leave_no_thread_behind(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, before = threading.Thread.start, torch.get_num_threads()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "ood-forward_1":
+            raise error
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(type(error)):
+        Lanes(3)
+    assert not any(t.name.startswith("ood-forward") for t in threading.enumerate())
+    assert torch.get_num_threads() == before

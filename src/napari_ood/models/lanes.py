@@ -44,10 +44,16 @@ class Lanes:
             torch.set_num_threads(total // self.n)
             met.wait()
 
-        for _ in range(self.n):
-            self._pool.submit(enter)
-        met.wait()
-        torch.set_num_threads(usual)
+        try:
+            for _ in range(self.n):
+                self._pool.submit(enter)
+            met.wait()
+        except BaseException:  # or those that wait would keep the program from ending
+            met.abort()
+            self.close()
+            raise
+        finally:
+            torch.set_num_threads(usual)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Call in the next lane that is free."""
