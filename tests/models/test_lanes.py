@@ -84,3 +84,24 @@ def test_lanes_that_cannot_all_begin_leave_no_thread_behind(
         Lanes(3)
     assert not any(t.name.startswith("ood-forward") for t in threading.enumerate())
     assert torch.get_num_threads() == before
+
+
+def test_lanes_that_begin_at_the_same_time_do_not_see_each_others_settings() -> None:
+    before, found = torch.get_num_threads(), []
+
+    def begin() -> None:
+        lanes = Lanes()
+        found.append(lanes.n)
+        lanes.close()
+
+    torch.set_num_threads(2)  # also where the environment allows one only
+    try:
+        for _ in range(20):
+            threads = [threading.Thread(target=begin) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [2] * 40

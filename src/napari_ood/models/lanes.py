@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import TypeVar
 
 import torch
@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 MOST_LANES = 8
 """More cores work together on a batch instead: each batch under way takes memory of its own."""
+BEGINNING = Lock()
+"""Two at a time would take each other's setting of torch for the usual one."""
 
 
 class Lanes:
@@ -21,6 +23,7 @@ class Lanes:
     A batch that several cores work on together waits, after each layer, for the slowest of them:
     for one that reads tiles or draws the window in between. Batches side by side wait for nobody,
     and a layer that computes on one core gives the same bits however many cores there are.
+
     Parameters
     ----------
     n_threads : cores to use; as many as torch would by default
@@ -31,6 +34,10 @@ class Lanes:
     """
 
     def __init__(self, n_threads: int | None = None) -> None:
+        with BEGINNING:
+            self._begin(n_threads)
+
+    def _begin(self, n_threads: int | None) -> None:
         usual = torch.get_num_threads()
         total = n_threads or usual
         self.n = min(total, MOST_LANES)
