@@ -12,7 +12,8 @@ from napari_ood.models.lanes import MOST_LANES, Lanes
 
 
 @pytest.mark.parametrize(
-    ("n_threads", "lanes", "each"), [(1, 1, 1), (2, 2, 1), (17, MOST_LANES, 2)]
+    ("n_threads", "lanes", "each"),
+    [(1, 1, 1), (2, 2, 1), (MOST_LANES, MOST_LANES, 1), (12, 6, 2), (17, 5, 3)],
 )
 def test_lanes_share_the_cores_and_others_keep_theirs(
     n_threads: int, lanes: int, each: int

@@ -30,7 +30,7 @@ class Lanes:
 
     Attributes
     ----------
-    n : threads; each uses ``n_threads // n`` cores
+    n : threads, which all use the same number of cores
     """
 
     def __init__(self, n_threads: int | None = None) -> None:
@@ -40,7 +40,8 @@ class Lanes:
     def _begin(self, n_threads: int | None) -> None:
         usual = torch.get_num_threads()
         total = n_threads or usual
-        self.n = min(total, MOST_LANES)
+        each = -(-total // MOST_LANES)  # fewer cores than that are left over
+        self.n = total // each
         self._pool = ThreadPoolExecutor(self.n, thread_name_prefix="ood-forward")
         # What a thread sets holds for it, and for threads that begin after: hence the way back,
         # once all of them have done so.
@@ -48,7 +49,7 @@ class Lanes:
 
         def enter() -> None:
             torch.get_num_threads()  # or torch's first operation here sets what others set last
-            torch.set_num_threads(total // self.n)
+            torch.set_num_threads(each)
             met.wait()
 
         try:
