@@ -8,7 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from napari_ood.viewer.steps import Steps
 from .conftest import needs_display
 from .test_window import choose, click, open_dock, settled
 
-MORE_THAN_NAPARI = 3.0
+MORE_THAN_NAPARI = 2.0
 """Factor over the slowest single layer of plain napari, both in CPU time of the same thread."""
 
 
@@ -65,6 +65,18 @@ def viewer(
     yield viewer
 
 
+WITHOUT = 1.5
+"""The same for turns in which no layer comes or goes."""
+
+
+class Most(NamedTuple):
+    """Seconds of the longest turn in which a layer came or went, and of the longest other one."""
+
+    with_layer: float
+    without: float
+    n_layers: int
+
+
 class Turns:
     """Notes each turn of the event loop: its CPU time, and the layers that came and went in it."""
 
@@ -88,10 +100,15 @@ class Turns:
     def _note(self) -> None:
         self.layers[len(self.seconds)] += 1
 
-    def since(self) -> tuple[float, int]:
-        """Most seconds, and most layers, of one turn since the last call."""
+    def since(self) -> Most:
+        """The longest turns since the last call."""
         self._turn()
-        most = max(self.seconds), max(self.layers.values(), default=0)
+        turns = list(enumerate(self.seconds))
+        most = Most(
+            with_layer=max((s for i, s in turns if self.layers[i]), default=0.0),
+            without=max((s for i, s in turns if not self.layers[i]), default=0.0),
+            n_layers=max(self.layers.values(), default=0),
+        )
         self.seconds.clear()
         self.layers.clear()
         return most
@@ -101,7 +118,10 @@ class Turns:
 
 
 def slowest_layer(viewer: Any, turns: Turns, qtbot: Any) -> float:
-    """CPU seconds that napari takes for one layer of a kind, the slowest of those in use."""
+    """CPU seconds that napari takes for one layer of a kind, the slowest of those in use.
+
+    Of three of each kind the fastest counts: the first one loads and compiles.
+    """
     square: Any = np.zeros((8, 8), np.uint8)
     took = []
     for make in (
@@ -109,11 +129,14 @@ def slowest_layer(viewer: Any, turns: Turns, qtbot: Any) -> float:
         lambda: Labels(square, features={"class": ["a"]}),
         lambda: Vectors(np.zeros((1, 2, 2))),
     ):
-        qtbot.wait(50)
-        turns.since()
-        viewer.add_layer(make())
-        qtbot.wait(50)
-        took.append(turns.since()[0])
+        seconds = []
+        for _ in range(3):
+            qtbot.wait(50)
+            turns.since()
+            viewer.add_layer(make())
+            qtbot.wait(50)
+            seconds.append(turns.since().with_layer)
+        took.append(min(seconds))
     viewer.layers.clear()
     qtbot.wait(50)
     return max(took)
@@ -129,25 +152,36 @@ def test_a_run_never_takes_the_window_for_longer_than_one_layer_takes_napari(
     dock = open_dock(viewer)
     viewer.open(slide_path, plugin="napari-ood")
     choose(dock.bundle.combo, "tiny")
-    qtbot.wait(100)
     bridge = dock.bridge
-    turns.since()
-    click(dock.run.run_button)
-    settled(qtbot, bridge)
-    assert len(viewer.layers) == 6
-    seconds, n_layers = turns.since()
-    assert n_layers == 1 and seconds < limit, (seconds, limit)
+    bridge.warm()
+    qtbot.wait(100)
+    for precision in ("fp32", "bf16"):  # into new layers, then into those of the run before
+        bridge.session.set_precision(precision)
+        qtbot.wait(100)
+        turns.since()
+        click(dock.run.run_button)
+        settled(qtbot, bridge)
+        qtbot.wait(100)
+        most = turns.since()
+        assert len(viewer.layers) == 6
+        maps = bridge.session.state.maps
+        assert maps.how.precision == precision
+        for overlay, layer in zip(maps.overlays, viewer.layers[1:-1], strict=True):
+            assert layer.data is maps.array(overlay), "hidden layers follow as well"
+        assert most.n_layers == (1 if precision == "fp32" else 0)
+        assert most.with_layer < limit, (most, limit)
+        assert most.without < limit * WITHOUT / MORE_THAN_NAPARI, (most, limit)
     path = bridge.session.state.maps.path
     viewer.layers.remove(viewer.layers[0])
     settled(qtbot, bridge)
     assert not viewer.layers
-    assert turns.since()[1] == 1
+    assert turns.since().n_layers == 1
     viewer.open(path, plugin="napari-ood")
     assert bridge.session.state.maps.path == path, "the run is known before its layers come"
     settled(qtbot, bridge)
     assert len(viewer.layers) == 6
     assert [x.visible for x in viewer.layers] == [True, False, False, False, True, True]
-    assert turns.since()[1] == 1
+    assert turns.since().n_layers == 1
     turns.stop()
 
 

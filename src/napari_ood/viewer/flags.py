@@ -88,11 +88,11 @@ class Flags:
         if overlay not in SCORED:
             return
         hiding = state.flagged_only and overlay is state.overlay and overlay in maps.scales
+        own = maps in self._masked and layer.data is self._masked[maps]
         if not hiding:
-            if layer.data is not maps.array(overlay):
+            if own:
                 layer.data = maps.array(overlay)
             return
-        own = maps in self._masked and layer.data is self._masked[maps]
         if changed or not own:
             masked = self._mask(maps, overlay)
             if own:

@@ -54,9 +54,19 @@ class MapLayers:
             layer = layers.get(data[1]["metadata"].get(ood_layers.OVERLAY_KEY))
             if layer is None:
                 added.append(data)
-            else:
+            elif layer.visible or ood_layers.is_flags(layer):
                 ood_layers.reuse_layer(layer, data)
+            else:
+                ood_layers.claim_layer(layer, data)
+                self._steps.add(partial(self._reuse, ref(layer), data))
         self.add(added)
+
+    def _reuse(self, which: ref[Layer], data: LayerData) -> None:
+        """Have a hidden layer show what it was claimed for, unless that has gone since."""
+        layer, maps = which(), data[1]["metadata"][ood_layers.MAPS_KEY]
+        if layer is not None and ood_layers.maps_of(layer) is maps:
+            with self.applied():
+                ood_layers.reuse_layer(layer, data)
 
     def add(self, every: list[LayerData]) -> None:
         """Add layers, bottom first, one by one; the user first sees what is visible."""
