@@ -9,7 +9,13 @@ from napari.utils.colormaps import Colormap
 from napari_ood.scores.names import role_in_words, score_in_words
 from napari_ood.viewer import colors
 from napari_ood.viewer.geometry import map_placement
-from napari_ood.viewer.layers import clipped, make_layer, ramp_colormap, settle_layer
+from napari_ood.viewer.layers import (
+    clipped,
+    make_layer,
+    ramp_colormap,
+    selection_kept,
+    settle_layer,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -78,12 +84,10 @@ def show_difference(viewer: ViewerModel, difference: RunDifference) -> Layer:
     data = difference_layer_data(difference)
     layer = difference_layer(viewer)
     if layer is None:
-        selection = set(viewer.layers.selection)
         layer = make_layer(data)
-        viewer.layers.append(layer)
+        with selection_kept(viewer):
+            viewer.layers.append(layer)
         settle_layer(layer)
-        viewer.layers.selection.clear()
-        viewer.layers.selection.update(selection)
     else:
         array, options, _ = data
         layer.data, layer.metadata = array, options["metadata"]

@@ -13,7 +13,13 @@ from weakref import WeakKeyDictionary, ref
 from napari_ood.viewer import colors
 from napari_ood.viewer.fine_maps import NO_BOX, NO_VIEW, FineMaps, FineState, fine_title
 from napari_ood.viewer.geometry import Placement, slide_placement
-from napari_ood.viewer.layers import make_layer, refresh_layer, score_colormap, settle_layer
+from napari_ood.viewer.layers import (
+    make_layer,
+    refresh_layer,
+    score_colormap,
+    selection_kept,
+    settle_layer,
+)
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.regions import view_region
 from napari_ood.viewer.saliency_layer import ramp_of, saliency_colormap
@@ -165,11 +171,9 @@ class MosaicLayer:
 
 def _insert(viewer: ViewerModel, layer: Layer) -> None:
     """Put a layer on top; what is selected stays selected."""
-    selection = set(viewer.layers.selection)
-    viewer.layers.append(layer)
+    with selection_kept(viewer):
+        viewer.layers.append(layer)
     settle_layer(layer)
-    viewer.layers.selection.clear()
-    viewer.layers.selection.update(selection)
 
 
 def _replace(layer: Layer, data: LayerData) -> None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.colormaps import Colormap
 
 from napari_ood.viewer import colors
-from napari_ood.viewer.layers import OWNER_KEY, clipped, make_layer, ramp_colormap, settle_layer
+from napari_ood.viewer.layers import (
+    OWNER_KEY,
+    clipped,
+    make_layer,
+    ramp_colormap,
+    selection_kept,
+    settle_layer,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -102,12 +109,10 @@ def show_saliency(
         return
     data = saliency_layer_data(shown, slide)
     if layer is None:
-        selection = set(viewer.layers.selection)
         layer = make_layer(data)
-        viewer.layers.append(layer)
+        with selection_kept(viewer):
+            viewer.layers.append(layer)
         settle_layer(layer)
-        viewer.layers.selection.clear()
-        viewer.layers.selection.update(selection)
     elif layer.metadata[SALIENCY_KEY] is not shown:
         _reuse(layer, data)
     if not layer.visible:
