@@ -28,9 +28,9 @@ from napari_ood import (
     open_slide,
     run_slide,
 )
-from napari_ood.inference.engine import SWITCH_S
 from napari_ood.inference.network import Network
 from napari_ood.inference.pipeline import Session
+from napari_ood.inference.precedence import PRECEDENCE, SWITCH_S
 from napari_ood.inference.store import RunWriter
 from napari_ood.slides import SlideView
 
@@ -368,6 +368,17 @@ def test_what_a_run_asks_of_the_process_ends_with_it(
     with pytest.raises(ValueError, match="listener fails"):
         run_slide(slide, tiny_bundle, tmp_path / "a.ood.zarr", device="cpu", on_progress=listener)
     assert during == [(pytest.approx(SWITCH_S), {1})]
+    assert (sys.getswitchinterval(), _blas_threads()) == before
+
+
+def test_of_runs_that_overlap_the_last_one_sets_the_process_back() -> None:
+    before = sys.getswitchinterval(), _blas_threads()
+    first, second = PRECEDENCE.taken(), PRECEDENCE.taken()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (sys.getswitchinterval(), _blas_threads()) == (pytest.approx(SWITCH_S), {1})
+    second.__exit__(None, None, None)
     assert (sys.getswitchinterval(), _blas_threads()) == before
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from napari_ood import RunError
 from napari_ood.models import prepared
 from napari_ood.models.network import PENULTIMATE_ONLY, BlockSpec, MultiHeadNet
 from napari_ood.models.precision import FP32, WINOGRAD, Arithmetic, ArithmeticNet
@@ -137,3 +138,16 @@ def test_nothing_is_replaced_where_outputs_would_change(monkeypatch: pytest.Monk
 def test_a_network_without_such_convolutions_stays_as_it_is() -> None:
     net = InferenceNet(MultiHeadNet("timm:efficientnet_lite0", tile_size=64), MEAN, STD)
     assert not net.use_winograd()
+
+
+def test_a_run_does_not_go_on_where_winograd_changes_its_numbers() -> None:
+    net = InferenceNet(MultiHeadNet("timm:efficientnet_lite0", tile_size=64), MEAN, STD)
+    with pytest.raises(RunError, match="choose another output"):
+        ArithmeticNet(net, Arithmetic(FP32, convolution=WINOGRAD))
+
+
+def test_arithmetic_of_a_later_version_is_said_to_be_that() -> None:
+    record = {"precision": "fp32", "layout": "channels_last"}
+    assert Arithmetic.from_dict(record) == Arithmetic()
+    with pytest.raises(RunError, match=r"later napari-ood \(rounding\): update"):
+        Arithmetic.from_dict({**record, "rounding": "up"})

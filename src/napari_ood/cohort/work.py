@@ -198,6 +198,7 @@ class Workplace:
             batch_size = self.settings.batch_size
             if self._open is not None:
                 self._open[1].close()
+                self._open = None  # the next one may fail to open
             network = open_network(self.bundle, self.device, batch_size, arithmetic)
             self._open = arithmetic, network
         return self._open[1]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from napari_ood.errors import RunError, SlideError
 from napari_ood.inference.asked import Asked
@@ -21,6 +18,7 @@ from napari_ood.inference.network import Network
 from napari_ood.inference.order import View
 from napari_ood.inference.pipeline import Session
 from napari_ood.inference.plan import Plan, plan_grid, plan_run
+from napari_ood.inference.precedence import PRECEDENCE
 from napari_ood.inference.progress import Listener
 from napari_ood.inference.provenance import identity, provenance, session_record
 from napari_ood.inference.run import Run, open_run
@@ -47,8 +45,6 @@ CPU_BATCH_PX = 400_000
 """Pixels per forward pass on a CPU: layers of that size stay in a core's cache, small ones do not
 pay for their calls, and several batches are under way at once."""
 CPU_BATCH_SIZES = (1, 32)
-SWITCH_S = 0.0005
-"""Python's switch interval during a run."""
 
 
 def run_slide(
@@ -105,6 +101,7 @@ def run_slide(
         What is written so far is kept and can be resumed.
     """
     from napari_ood.models import resolve_device
+    from napari_ood.models.memory import return_freed_memory
 
     device = resolve_device(device)
     size = checked_batch_size(device, batch_size, bundle.card)
@@ -121,12 +118,13 @@ def run_slide(
         )  # fmt: skip
         started = time.time()
         try:
-            with _precedence(device):
+            with PRECEDENCE.taken():
                 session.run(_polled(cancel))
         finally:
             arguments = {"device": device, "batch_size": size}
             writer.add_session(session_record(started, session.report(), arguments))
             network.close()  # waits for its threads: a second Ctrl-C may strike here
+            return_freed_memory()
     return Run(writer.path, bundle)
 
 
@@ -167,25 +165,6 @@ def shards_left(plan: Plan, done: NDArray[np.bool_]) -> list[Shard]:
     """Shards that have tiles to run which are not ``done`` ((rows, cols) bool), row by row."""
     missing = plan.tissue & ~done
     return [s for s in shards(done.shape, plan.shard) if missing[s.slices].any()]
-
-
-@contextmanager
-def _precedence(device: str) -> Iterator[None]:
-    """Context in which other threads of the process hold the network up as little as can be.
-
-    A thread that computes asks for the interpreter after every layer, and waits a switch interval
-    for it when another one is busy with Python, such as a window's: with the usual 5 ms a network
-    was several times as slow beside a busy thread (``benchmarks/worker_thread.py``). And threads of
-    OpenBLAS that have nothing to do wait by spinning: scores that a listener computed while a run
-    went on took a sixth of its speed.
-    """
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(min(usual, SWITCH_S))
-    try:
-        with threadpool_limits(1, user_api="blas") if device == "cpu" else nullcontext():
-            yield
-    finally:
-        sys.setswitchinterval(usual)
 
 
 def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:

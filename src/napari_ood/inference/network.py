@@ -51,9 +51,10 @@ class Network:
         elif device == "cpu":
             from napari_ood.models.lanes import Lanes
 
-            # One batch in each lane, and one for the lane that is through first.
-            self._lanes = Lanes()
-            self.n_ahead = self._lanes.n
+            # A run of one image is one batch: all cores share it.
+            self._lanes = Lanes(most=1) if bundle.card.whole_image else Lanes()
+            # One batch in each lane, and some for lanes that are through before the first one is.
+            self.n_ahead = max(self._lanes.n, 2 * self._lanes.n - 2)
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Answer:
         """Tiles [n, t, t, 3] → logits [n, M, C] and features [n, D]."""

@@ -217,6 +217,8 @@ class Session:
 
     def report(self) -> dict[str, Any]:
         """Numbers of this session, for the provenance."""
+        while not self._written.empty():  # an exception came before they were told to the listener
+            self.n_written += len(self._written.get().index)
         seconds = time.perf_counter() - self._start
         return {
             "n_tiles": self.n_written,

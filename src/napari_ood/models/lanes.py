@@ -27,20 +27,21 @@ class Lanes:
     Parameters
     ----------
     n_threads : cores to use; as many as torch would by default
+    most : lanes at most
 
     Attributes
     ----------
     n : threads, which all use the same number of cores
     """
 
-    def __init__(self, n_threads: int | None = None) -> None:
+    def __init__(self, n_threads: int | None = None, most: int = MOST_LANES) -> None:
         with BEGINNING:
-            self._begin(n_threads)
+            self._begin(n_threads, most)
 
-    def _begin(self, n_threads: int | None) -> None:
+    def _begin(self, n_threads: int | None, most: int) -> None:
         usual = torch.get_num_threads()
         total = n_threads or usual
-        each = -(-total // MOST_LANES)  # fewer cores than that are left over
+        each = -(-total // most)  # fewer cores than that are left over
         self.n = total // each
         self._pool = ThreadPoolExecutor(self.n, thread_name_prefix="ood-forward")
         # What a thread sets holds for it, and for threads that begin after: hence the way back,

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,16 @@ class Arithmetic:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, str] | None) -> Arithmetic:
-        """Inverse of ``to_dict``; None, as in older runs, is the default."""
+        """Inverse of ``to_dict``; what older runs do not say is the default.
+
+        Raises
+        ------
+        RunError
+            For what only a later version knows.
+        """
+        unknown = sorted(set(record or {}) - {field.name for field in fields(cls)})
+        if unknown:
+            raise RunError(f"the run was made by a later napari-ood ({unknown[0]}): update it")
         return cls(**record or {})
 
 
@@ -89,8 +98,11 @@ class ArithmeticNet:
 
     def __init__(self, net: InferenceNet, arithmetic: Arithmetic) -> None:
         self._net, self._precision = net, arithmetic.precision
-        if arithmetic.convolution == WINOGRAD:
-            net.use_winograd()
+        if arithmetic.convolution == WINOGRAD and not net.use_winograd():
+            raise RunError(
+                "this run was begun with Winograd's convolutions, which change what the network "
+                "answers on this machine: choose another output"
+            )
         if arithmetic.layout == CHANNELS_FIRST:
             import torch
 
@@ -286,6 +298,7 @@ def _key(
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "weights": dict(bundle.hashes),
         "network": [card.architecture, card.n_heads, card.head_blocks, len(card.blocks)],
         "tile": [card.tile_size, card.input_size or card.tile_size],
         "batch": batch_size,

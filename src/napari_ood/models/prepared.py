@@ -84,10 +84,13 @@ class InferenceNet(nn.Module):
         with torch.inference_mode():
             before = self.net(x)
         _replace(self.net, {name: WinogradConv2d(conv) for name, conv in convs.items()})
-        with torch.inference_mode():
-            is_close = _close(before, self.net(x))
-        if not is_close:
-            _replace(self.net, convs)
+        is_close = False
+        try:
+            with torch.inference_mode():
+                is_close = _close(before, self.net(x))
+        finally:
+            if not is_close:
+                _replace(self.net, convs)
         return is_close
 
 

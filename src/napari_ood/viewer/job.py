@@ -126,7 +126,7 @@ class Job:
     def _on_progress(self, progress: Progress) -> None:
         if self.maps is None:
             self._fill_from_store()
-        else:
+        elif not self.cancelled:  # or what is stored is shown at once, at the end
             self.maps.put(progress.index, progress.logits, progress.features)
         self.progress = progress
 
