@@ -19,6 +19,9 @@ CONNECT_S = 15
 IGNORE_INTERRUPT = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 """Run by workers of this machine: a terminal sends Ctrl-C to them too, and they would die of it in
 the middle of what the cohort then stops in order."""
+LEAVE_AT_ONCE = "import atexit, os; atexit.register(os._exit, 0)"
+"""Run by them too: to take torch apart object by object costs each more than a second of processor
+time at its end, and a busy machine the four seconds after which dask kills them and says so."""
 
 
 def require_distributed() -> None:
@@ -83,7 +86,7 @@ def _local(workers: int | None, device: str) -> Iterator[Client]:
             memory_limit=0,
             env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
             resources=resources_for(device) or None,
-            preload=[IGNORE_INTERRUPT],
+            preload=[IGNORE_INTERRUPT, LEAVE_AT_ONCE],
             # Slides' names are nobody else's business: from this machine only.
             dashboard_address="127.0.0.1:0",
         ) as cluster,
