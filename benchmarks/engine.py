@@ -1,7 +1,8 @@
 """Tiles/s of the engine against its two limits, and how time and memory grow with the slide.
 
     python benchmarks/engine.py [--network lymph-node-he | resnet18 | free | FOLDER]
-                                [--side 6000] [--rounds 3] [--sides 5000 20000 40000]
+                                [--side 6000] [--rounds 3] [--precision fp32 | auto]
+                                [--sides 5000 20000 40000]
 
 The limits: the network alone on tiles that are in memory, and reading alone (decode, resample, cut)
 with a thread per core. Rounds alternate the three, so that a machine whose speed drifts treats them
@@ -41,6 +42,7 @@ from napari_ood.inference.engine import checked_batch_size, open_network, shards
 from napari_ood.inference.order import WorkQueue
 from napari_ood.inference.plan import Plan, plan_run
 from napari_ood.models import resolve_device
+from napari_ood.models.precision import FP32, resolve_arithmetic
 
 TILE, MPP = 256, 0.5
 N_HEADS, N_CLASSES, N_FEATURES = 10, 2, 512
@@ -132,17 +134,17 @@ def read_all(path: Path, plan: Plan, n_threads: int, size: int) -> list[Block]:
     return kept
 
 
-def run_once(path: Path, bundle: Bundle, device: str) -> dict[str, Any]:
+def run_once(path: Path, bundle: Bundle, device: str, precision: str) -> dict[str, Any]:
     """Run a fresh copy of the slide; the engine's record of it."""
     with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
         cpu = _cpu_seconds()
         out = Path(folder) / "run.ood.zarr"
-        run = run_slide(slide, bundle, out, device=device, precision="fp32")
+        run = run_slide(slide, bundle, out, device=device, precision=precision)
         session: dict[str, Any] = run.provenance["sessions"][-1]
         return {"n": run.n_tiles, "cpu": _cpu_seconds() - cpu, **session}
 
 
-def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
+def compare(path: Path, bundle: Bundle, device: str, rounds: int, precision: str) -> float:
     """Print the limits and the engine's speed; return their ratio."""
     n_threads = os.cpu_count() or 1
     with open_slide(path) as slide:
@@ -150,7 +152,8 @@ def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
     size = checked_batch_size(device, None, bundle.card)
     blocks = read_all(path, plan, n_threads, size)
     n_forward = sum(len(block.tiles) for block in blocks)
-    network = open_network(bundle, device)
+    arithmetic = resolve_arithmetic(precision, bundle, device, size)
+    network = open_network(bundle, device, size, arithmetic)
 
     batches = [block.batch(k) for block in blocks for k in block.waiting]
 
@@ -164,7 +167,7 @@ def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
             answer()
 
     forward_all()
-    n = run_once(path, bundle, device)["n"]
+    n = run_once(path, bundle, device, precision)["n"]
     walls: dict[str, list[float]] = {"network alone": [], "reading alone": [], "engine": []}
     cpus: dict[str, list[float]] = {name: [] for name in walls}
     for _ in range(rounds):
@@ -172,9 +175,12 @@ def compare(path: Path, bundle: Bundle, device: str, rounds: int) -> float:
         _append(walls, cpus, "network alone", n_forward, took)
         took = timed(lambda: read_all(path, plan, n_threads, size))
         _append(walls, cpus, "reading alone", n, took)
-        record = run_once(path, bundle, device)
+        record = run_once(path, bundle, device, precision)
         _append(walls, cpus, "engine", n, Took(record["seconds"], record["cpu"]))
-    print(f"{n:,} tiles of {bundle.card.tile_size} px, medians of {rounds} rounds on {device}\n")
+    print(
+        f"{n:,} tiles of {bundle.card.tile_size} px, medians of {rounds} rounds on {device}, "
+        f"{arithmetic}\n"
+    )
     print("| | tiles/s | tiles per processor second |\n|---|---:|---:|")
     rates = {name: statistics.median(values) for name, values in walls.items()}
     for name, rate in rates.items():
@@ -265,6 +271,7 @@ def main() -> None:
     parser.add_argument("--slide", type=Path, help="another slide for the ratio")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default=FP32, help="as of `napari-ood run`; for the ratio")
     parser.add_argument("--sides", type=int, nargs="*", default=[], help="sizes to compare")
     parser.add_argument("--most-tiles", type=int, default=10**9, help="of each size")
     parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
@@ -279,7 +286,7 @@ def main() -> None:
             grow(args.sides, args.network, device, args.most_tiles)
             print()
         path = args.slide or made_in_process(args.side)
-        ratio = compare(path, bundle, device, args.rounds)
+        ratio = compare(path, bundle, device, args.rounds, args.precision)
     print(
         f"\n{args.network}, {np.round(100 * TISSUE_SHARE):.0f} % tissue, {os.cpu_count()} CPUs, "
         f"load {os.getloadavg()[0]:.1f}"
