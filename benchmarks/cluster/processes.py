@@ -4,7 +4,7 @@
 
 Runs the same slide by ``run_cohort`` with one process per core and with one process that has all
 cores (which it uses as lanes, one batch each). Each is run with few and with many tiles, and the
-differences are taken: start-up, loading and opening cancel. About three minutes on two idle cores.
+differences are taken: start-up, loading and opening cancel. About four minutes on two idle cores.
 """
 
 from __future__ import annotations
