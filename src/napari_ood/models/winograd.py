@@ -27,9 +27,9 @@ _A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8
 
 LEAST_SAVING = 2.0
 """Times fewer operations, transforms included, below which nothing is gained."""
-LEAST_PATCHES = 128
+LEAST_PATCHES = 64
 """Patches at a time: with fewer, reading the kernels takes longer than multiplying by them."""
-MOST_FLOATS = 600_000
+MOST_FLOATS = 150_000
 """Transformed inputs at a time, so that they are still in the core's cache when they are used."""
 
 
@@ -78,27 +78,31 @@ class WinogradConv2d(nn.Module):
         rows, columns = -(-height // STEP), -(-width // STEP)
         # NHWC in memory *is* channels_last.
         out = x.new_empty(n, rows * STEP, columns * STEP, len(self.bias))
-        patches = rows * columns
-        at_once = max(-(-LEAST_PATCHES // patches), MOST_FLOATS // (SIDE**2 * patches * n_in))
-        for part, result in zip(torch.split(x, at_once), torch.split(out, at_once), strict=True):
-            self._convolve(part.permute(0, 2, 3, 1), result, rows, columns)
+        padded = x.new_zeros(n, rows * STEP + 2, columns * STEP + 2, n_in)
+        padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
+        most = max(LEAST_PATCHES, MOST_FLOATS // (SIDE**2 * n_in))
+        strip = min(rows, max(1, most // columns))  # rows of patches at a time
+        images = max(1, most // (rows * columns))
+        for i in range(0, n, images):
+            for row in range(0, rows, strip):
+                top, bottom = row * STEP, min(row + strip, rows) * STEP
+                part, result = padded[i : i + images], out[i : i + images, top:bottom]
+                self._convolve(part[:, top : bottom + 2], result)
         whole = out[:, :height, :width].permute(0, 3, 1, 2)
         return whole.contiguous(memory_format=torch.channels_last)
 
-    def _convolve(self, x: Tensor, out: Tensor, rows: int, columns: int) -> None:
-        """Images ``[n, H, W, C]`` into ``out``, ``[n, 4 · rows, 4 · columns, K]``."""
-        n, height, width, n_in = x.shape
-        padded = x.new_zeros(n, rows * STEP + 2, columns * STEP + 2, n_in)
-        padded[:, 1 : height + 1, 1 : width + 1] = x
-        image, row, column, _ = padded.stride()
-        patches = padded.as_strided(
-            (SIDE, SIDE, n, rows, columns, n_in),
-            (row, column, image, STEP * row, STEP * column, 1),
+    def _convolve(self, x: Tensor, out: Tensor) -> None:
+        """Padded images ``[n, 4 r + 2, 4 c + 2, C]`` into ``out``, ``[n, 4 r, 4 c, K]``."""
+        n, rows, columns = len(x), out.shape[1] // STEP, out.shape[2] // STEP
+        image, row, column, channel = x.stride()
+        patches = x.as_strided(
+            (SIDE, SIDE, n, rows, columns, x.shape[3]),
+            (row, column, image, STEP * row, STEP * column, channel),
+            x.storage_offset(),
         ).reshape(SIDE**2, -1)
-        inner = (self.inward @ patches).view(SIDE**2, -1, n_in)
+        inner = (self.inward @ patches).view(SIDE**2, -1, x.shape[3])
         sums = torch.bmm(inner, self.kernels).view(SIDE**2, -1)
         parts = (self.outward @ sums).view(STEP, STEP, n, rows, columns, -1)
-        torch.add(
-            parts.permute(2, 3, 0, 4, 1, 5), self.bias,
-            out=out.view(n, rows, STEP, columns, STEP, -1),
-        )  # fmt: skip
+        # A strip of several images is not contiguous, so it is no plain view.
+        target = out.unflatten(2, (columns, STEP)).unflatten(1, (rows, STEP))
+        torch.add(parts.permute(2, 3, 0, 4, 1, 5), self.bias, out=target)
