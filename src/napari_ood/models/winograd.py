@@ -104,5 +104,5 @@ class WinogradConv2d(nn.Module):
         sums = torch.bmm(inner, self.kernels).view(SIDE**2, -1)
         parts = (self.outward @ sums).view(STEP, STEP, n, rows, columns, -1)
         # A strip of several images is not contiguous, so it is no plain view.
-        target = out.unflatten(2, (columns, STEP)).unflatten(1, (rows, STEP))
+        target = torch.unflatten(torch.unflatten(out, 2, (columns, STEP)), 1, (rows, STEP))
         torch.add(parts.permute(2, 3, 0, 4, 1, 5), self.bias, out=target)
