@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_ood.viewer.bridge import Bridge
 
 TICK_INTERVAL_MS = 200
-DRAWING_SHARE = 0.05
+DRAWING_SHARE = 0.03
 """Of the time; the rest is the network's. Without a graphics card both want the same cores."""
 MOST_BETWEEN_S = 2.0
 """However slow drawing is, the overlays move on so often."""
