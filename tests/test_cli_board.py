@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,6 +80,14 @@ def test_baselines(capsys: pytest.CaptureFixture[str]) -> None:
         assert "neither a number of slides nor two days" in capsys.readouterr().err
 
 
-def test_dashboard_needs_bokeh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_ood.cohort.client.find_spec", lambda name: None)
-    assert dashboard(object()) is None  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("applications", "shown"), [({"/status": object()}, "http://here:8787/status"), ({}, None)]
+)
+def test_a_dashboards_address_is_told_only_where_the_scheduler_serves_one(
+    applications: dict[str, object], shown: str | None
+) -> None:
+    scheduler = SimpleNamespace(http_application=SimpleNamespace(applications=applications))
+    client = SimpleNamespace(
+        dashboard_link="http://here:8787/status", run_on_scheduler=lambda look: look(scheduler)
+    )
+    assert dashboard(client) == shown  # type: ignore[arg-type]
