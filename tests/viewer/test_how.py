@@ -11,8 +11,9 @@ import pytest
 
 from napari_ood import Bundle, Slide, open_run, run_slide
 from napari_ood.errors import DeviceError, RunError
+from napari_ood.models.precision import BF16, FP32
 from napari_ood.viewer.checks import check_run
-from napari_ood.viewer.how import BF16, FP32, FULL, HALF, NONE, How
+from napari_ood.viewer.how import FULL, HALF, NONE, How
 from napari_ood.viewer.how_row import summary
 from napari_ood.viewer.maps import Maps
 from napari_ood.viewer.output import choose_output

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_ood.models.precision import DIRECT
+from napari_ood.models.precision import Arithmetic
 
 if TYPE_CHECKING:
     from napari_ood.inference import Run
@@ -46,14 +46,14 @@ def stored(run: Run) -> dict[str, Any]:
 
 def run_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the same as a table."""
-    how = [facts[k] for k in ("precision", "layout", "convolution") if facts[k] != DIRECT]
-    arithmetic = ", ".join(how).replace("_", " ")
+    arithmetic = Arithmetic(facts["precision"], facts["layout"], facts["convolution"])
+    how = str(arithmetic).replace("_", " ")
     return [
         ("run", facts["run"]),
         ("slide", facts["slide"]),
         ("bundle", facts["bundle"]),
         ("tiles", f"{facts['n_tiles']:,} of {facts['n_total']:,}"),
-        ("precision", f"{arithmetic}, on {', '.join(facts['devices']) or '-'}"),
+        ("precision", f"{how}, on {', '.join(facts['devices']) or '-'}"),
         ("features", BY_FEATURES[facts["features"]]),
         ("on disk", bytes_text(facts["bytes_per_tile"])),
         *(("warning", text) for text in facts["warnings"]),

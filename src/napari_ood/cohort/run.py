@@ -68,7 +68,7 @@ def run_cohort(
 ) -> dict[str, Any]:
     """Run a bundle over many slides; each run is the one that ``run_slide`` would have left.
 
-    On CPUs it is so bit for bit where torch has as many threads: one in each worker by default.
+    On CPUs it is so bit for bit, unless several cores of a machine of many share a batch.
     Slides, bundle and ``out`` have the same paths on all machines: a shared folder. What is
     computed stays: the same call again does only what is missing.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_ood.cohort.plan import TASK_TILES, WHOLE_SLIDE_TASKS, Job, Settings
 from napari_ood.cohort.shared import UnfitError, check_shared
 from napari_ood.errors import BundleError, DeviceError
-from napari_ood.inference import check_slide, open_run
+from napari_ood.inference import check_slide
 from napari_ood.inference.asked import Asked
 from napari_ood.inference.engine import (
     checked_batch_size,
@@ -104,10 +104,9 @@ class Workplace:
             settings, out = self.settings, Path(job.out)
             size = checked_batch_size(self.device, settings.batch_size, self.bundle.card)
             how = Asked(settings.precision, settings.features, self.device, size)
-            plan, writer = open_output(
+            plan, writer, done = open_output(
                 out, slide, self.bundle, None, settings.stride, settings.tissue, asked=how
             )
-            done = open_run(out).done
             facts = (slide.fingerprint(), int(done.sum()), int(plan.tissue.sum()))
             warnings = (*warnings_for(slide, self.bundle.card), *([scale] if scale else []))
             todo = shards_left(plan, done)
@@ -116,11 +115,9 @@ class Workplace:
                 return Begun(*facts, warnings, parts=parts)
             if not todo:
                 return Begun(*facts, warnings)
-            session = self._compute(slide, plan, writer, todo, done).session
-            writer.add_session(session)
-            # Read from the run: tiles that were there may have been in a batch with missing ones.
-            n_new = open_run(out).n_tiles - facts[1]
-            return Begun(*facts, warnings, Work(n_new, session))
+            work = self._compute(slide, plan, writer, todo, done)
+            writer.add_session(work.session)
+            return Begun(*facts, warnings, work)
 
     def part(self, job: Job, cells: Cells) -> Work:
         """Compute some shards of a run that exists, but for those that are done by now.
@@ -140,9 +137,10 @@ class Workplace:
                 if cell_of(shard, plan) in wanted
             ]  # fmt: skip
             # A worker that died, or was only thought to, may have stored some of them.
-            done = open_run(Path(job.out)).done
-            todo = [s for s in here if (plan.tissue & ~done)[s.slices].any()]
-            return self._compute(slide, plan, writer, todo, done)
+            done = np.ones(plan.tissue.shape, bool)
+            for shard in here:  # of the others it is not looked up: it takes a file each
+                done[shard.slices] = writer.done(shard)
+            return self._compute(slide, plan, writer, shards_left(plan, done), done)
 
     def close(self) -> None:
         """Stop what is being computed within a batch, then let go of the slides."""

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,30 +102,27 @@ def run_slide(
         What is written so far is kept and can be resumed.
     """
     from napari_ood.models import resolve_device
-    from napari_ood.models.memory import return_freed_memory
 
     device = resolve_device(device)
     size = checked_batch_size(device, batch_size, bundle.card)
     asked = Asked(precision, features, device, size)
-    plan, writer = open_output(Path(out), slide, bundle, region, stride, tissue, roi, asked)
-    done = open_run(writer.path).done
+    plan, writer, done = open_output(Path(out), slide, bundle, region, stride, tissue, roi, asked)
     todo = shards_left(plan, done)
     if todo:
         network = open_network(bundle, device, size, writer.arithmetic)
         n_done = int(done.sum())
-        session = Session(
-            slide, plan, writer, network, todo, n_done, on_progress, view,
-            done=done if n_done else None,
-        )  # fmt: skip
-        started = time.time()
-        try:
-            with PRECEDENCE.taken():
-                session.run(_polled(cancel))
-        finally:
-            arguments = {"device": device, "batch_size": size}
-            writer.add_session(session_record(started, session.report(), arguments))
-            network.close()  # waits for its threads: a second Ctrl-C may strike here
-            return_freed_memory()
+        with closing(network):  # last: it waits for threads, and a second Ctrl-C may strike there
+            session = Session(
+                slide, plan, writer, network, todo, n_done, on_progress, view,
+                done=done if n_done else None,
+            )  # fmt: skip
+            started = time.time()
+            try:
+                with PRECEDENCE.taken():
+                    session.run(_polled(cancel))
+            finally:
+                arguments = {"device": device, "batch_size": size}
+                writer.add_session(session_record(started, session.report(), arguments))
     return Run(writer.path, bundle)
 
 
@@ -177,8 +175,11 @@ def open_output(
     path: Path, slide: Slide, bundle: Bundle, region: Region | None, stride: int | None,
     tissue: bool, roi: Callable[[TileGrid], NDArray[np.bool_]] | None = None,
     asked: Asked | None = None,
-) -> tuple[Plan, RunWriter]:  # fmt: skip
-    """Create the run or, where it exists and is of the same slide, bundle and grid, resume it."""
+) -> tuple[Plan, RunWriter, NDArray[np.bool_]]:  # fmt: skip
+    """Create the run or, where it exists and is of the same slide, bundle and grid, resume it.
+
+    Which tiles are done comes last: (rows, cols) bool.
+    """
     asked = asked or Asked(FP32)
     grid = plan_grid(slide, bundle, region, stride)
     inside = _inside(bundle, grid, roi)
@@ -189,7 +190,8 @@ def open_output(
         arithmetic, features = asked.settled(bundle)
         record = {**provenance(slide, bundle, wanted), "arithmetic": arithmetic.to_dict()}
         shape = (card.n_heads, len(card.classes), card.n_features)
-        return plan, RunWriter.create(path, plan, *shape, record, features)
+        writer = RunWriter.create(path, plan, *shape, record, features)
+        return plan, writer, np.zeros_like(plan.tissue)
     run = open_run(path)
     stored = run.provenance["identity"]
     differing = sorted(k for k in wanted | stored if stored.get(k) != wanted.get(k))
@@ -200,7 +202,8 @@ def open_output(
         )
     asked.check(path, run.provenance)
     # The stored tissue, not a new mask: what was to be run then is what is left to do now.
-    return Plan(grid, run.tissue, tuple(run.provenance["shard"])), RunWriter.resume(path)
+    plan = Plan(grid, run.tissue, tuple(run.provenance["shard"]))
+    return plan, RunWriter.resume(path), run.done
 
 
 def resume_output(path: Path, slide: Slide, bundle: Bundle) -> tuple[Plan, RunWriter]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.errors import DeviceError
+from napari_ood.models.memory import return_freed_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,9 +83,10 @@ class Network:
             return self._uploads.download(self._forward(self._uploads.upload(tiles)))
 
     def close(self) -> None:
-        """End the threads that compute; not to be called while somebody waits for an answer."""
+        """End the threads that compute and free what they kept; nobody may wait for an answer."""
         if self._lanes is not None:
             self._lanes.close()
+            return_freed_memory()
 
     def _answer(self, tiles: NDArray[np.uint8]) -> Answer:
         import torch

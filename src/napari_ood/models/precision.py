@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -178,11 +178,8 @@ def _measured(
     from napari_ood.models.lanes import Lanes
 
     reuse_freed_memory()
-    lane = Lanes(1)
-    try:
+    with closing(Lanes(1)) as lane:
         return lane.submit(lambda: measure(network, candidates, device, batch_size)).result()
-    finally:
-        lane.close()
 
 
 def check_precision(asked: str) -> None:
@@ -208,9 +205,8 @@ def candidates_for(bundle: Bundle, device: str) -> list[Arithmetic]:
     """What ``auto`` may choose from, the usual arithmetic first."""
     from napari_ood.models.halved import small_change
 
-    candidates = [USUAL, Arithmetic(FP32, CHANNELS_FIRST)]
-    if device == "cpu":  # cuDNN has its own
-        candidates.insert(1, Arithmetic(convolution=WINOGRAD))
+    fast = [Arithmetic(convolution=WINOGRAD)] if device == "cpu" else []  # cuDNN has its own
+    candidates = [USUAL, *fast, Arithmetic(FP32, CHANNELS_FIRST)]
     if small_change(bundle):
         try:
             require_bf16(device)

@@ -83,15 +83,8 @@ class InferenceNet(nn.Module):
             return False
         with torch.inference_mode():
             before = self.net(x)
-        _replace(self.net, {name: WinogradConv2d(conv) for name, conv in convs.items()})
-        is_close = False
-        try:
-            with torch.inference_mode():
-                is_close = _close(before, self.net(x))
-        finally:
-            if not is_close:
-                _replace(self.net, convs)
-        return is_close
+        fast = {name: WinogradConv2d(conv) for name, conv in convs.items()}
+        return _replace_if_close(self.net, fast, x, before)
 
 
 def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
@@ -104,16 +97,27 @@ def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
     ready = copy.deepcopy(net).eval().requires_grad_(False)
     ready.to(memory_format=torch.channels_last)
     x = _example(ready)
-    modules = dict(ready.named_modules())
     expected, fused = fused_batch_norms(ready, {f"trunk.{spec.layer}" for spec in net.specs}, x)
     if fused:
-        _replace(ready, fused)
-        ready.to(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            is_close = _close(expected, ready(x))
-        if not is_close:
-            _replace(ready, {name: modules[name] for name in fused})
+        _replace_if_close(ready, fused, x, expected)
     return ready
+
+
+def _replace_if_close(
+    net: MultiHeadNet, modules: Mapping[str, nn.Module], x: Tensor, expected: tuple[Tensor, Tensor]
+) -> bool:
+    """Replace modules by name, unless that changes what becomes of ``x``; return whether."""
+    usual = {name: net.get_submodule(name) for name in modules}
+    _replace(net, modules)
+    net.to(memory_format=torch.channels_last)
+    is_close = False
+    try:
+        with torch.inference_mode():
+            is_close = _close(expected, net(x))
+    finally:
+        if not is_close:
+            _replace(net, usual)
+    return is_close
 
 
 def _replace(net: MultiHeadNet, modules: Mapping[str, nn.Module]) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_ood.errors import DeviceError
+from napari_ood.models.precision import FP32
 
 if TYPE_CHECKING:
     from napari_ood.inference import Run
 
-AUTO, FP32, BF16 = "auto", "fp32", "bf16"
 FULL, HALF, NONE = "float32", "float16", "none"
 """As ``run_slide`` calls them."""
 KEPT = {FULL: "with features in full", HALF: "with features in half", NONE: "without features"}

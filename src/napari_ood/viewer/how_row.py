@@ -9,7 +9,8 @@ from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QToolButton, QWidget
 from superqt.utils import signals_blocked
 
-from napari_ood.viewer.how import AUTO, BF16, FP32, FULL, HALF, NONE
+from napari_ood.models.precision import AUTO, BF16, FP32
+from napari_ood.viewer.how import FULL, HALF, NONE
 
 if TYPE_CHECKING:
     from napari_ood.models import Card

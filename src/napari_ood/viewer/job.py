@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ood.errors import OodError
+from napari_ood.models.precision import AUTO
 from napari_ood.viewer.aside import Aside
-from napari_ood.viewer.how import AUTO
 from napari_ood.viewer.looking import open_scored
 from napari_ood.viewer.maps import Maps
 

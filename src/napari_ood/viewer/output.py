@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from platformdirs import user_data_path
 
 from napari_ood.errors import RunError, SlideError
+from napari_ood.models.precision import AUTO
 from napari_ood.naming import RUN_SUFFIX
-from napari_ood.viewer.how import AUTO, How
+from napari_ood.viewer.how import How
 
 if TYPE_CHECKING:
     from napari_ood.inference import Run

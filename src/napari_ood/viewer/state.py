@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from napari_ood.viewer.how import AUTO, BF16
+from napari_ood.models.precision import AUTO, BF16
 from napari_ood.viewer.maps import OPACITIES, SCORED, Maps, Overlay, Readout
 from napari_ood.viewer.output import Output
 
