@@ -98,7 +98,7 @@ class MapLayers:
             overlay = ood_layers.overlay_of(layer)
             place = len(viewer.layers) if result is None else self._place_of(result, overlay)
             viewer.layers.insert(place, layer)
-        self._steps.add(self._show)
+        self._steps.add_once(self._show)
 
     def _show(self) -> None:
         """Make what was inserted look as the state says, which may have changed since."""

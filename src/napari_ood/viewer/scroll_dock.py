@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QMainWindow, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.docking import dock_of, join_tabs
@@ -106,11 +106,13 @@ class ScrollDock(QWidget):
         return bool(super().event(event))
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Have the window's garbage looked after: only now the window is known."""
+        """Have the window's garbage and painting looked after: only now the window is known."""
         super().showEvent(event)
         window = main_window(self)
         if self._bridge is not None and self._bridge.viewer is not None and window is not self:
             keep_garbage_small(self._bridge.viewer, window, self._bridge.steps)
+            if isinstance(window, QMainWindow):
+                self._bridge.steps.canvas = window.centralWidget()
 
     def teardown(self) -> None:
         """Stop following the session; a run goes on. May be called more than once."""
