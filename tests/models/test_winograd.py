@@ -29,25 +29,32 @@ MEAN, STD = (0.5,) * 3, (0.25,) * 3
     n=st.integers(1, 5),
     bias=st.booleans(),
     last=st.booleans(),
+    patches=st.integers(1, 40),
     seed=st.integers(0, 99),
 )
 def test_it_computes_what_the_convolution_computes(
-    size: tuple[int, int], channels: tuple[int, int], n: int, bias: bool, last: bool, seed: int
+    size: tuple[int, int],
+    channels: tuple[int, int],
+    n: int,
+    bias: bool,
+    last: bool,
+    patches: int,
+    seed: int,
 ) -> None:
     torch.manual_seed(seed)
     conv = nn.Conv2d(*channels, 3, padding=1, bias=bias).double()
     x = torch.randn(n, channels[0], *size, dtype=torch.float64)
     if last:
         x = x.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr("napari_ood.models.winograd.PATCHES", patches)
         expected, found = conv(x), WinogradConv2d(conv)(x)
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_images_are_taken_in_parts_that_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_ood.models.winograd.LEAST_PATCHES", 1)
-    monkeypatch.setattr("napari_ood.models.winograd.MOST_FLOATS", 1)
+    monkeypatch.setattr("napari_ood.models.winograd.PATCHES", 1)
     parts = []
     convolve = WinogradConv2d._convolve
 

@@ -7,6 +7,7 @@ library: torch's own convolutions compute directly, at nearly the processor's pe
 
 from __future__ import annotations
 
+import math
 from typing import TypeGuard
 
 import torch
@@ -27,10 +28,9 @@ _A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8
 
 LEAST_SAVING = 2.0
 """Times fewer operations, transforms included, below which nothing is gained."""
-LEAST_PATCHES = 64
-"""Patches at a time: with fewer, reading the kernels takes longer than multiplying by them."""
-MOST_FLOATS = 150_000
-"""Transformed inputs at a time, so that they are still in the core's cache when they are used."""
+PATCHES = 128
+"""Patches at a time: with fewer, reading the kernels takes longer than multiplying by them; what
+more of them are transformed to is no longer in the core's cache when it is used."""
 
 
 class WinogradConv2d(nn.Module):
@@ -73,36 +73,60 @@ class WinogradConv2d(nn.Module):
         return direct >= LEAST_SAVING * patch * (patch * n_in + n_in * n_out + STEP**2 * n_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, K, H, W]``, channels_last."""
+        """``[B, C, H, W]`` → ``[B, K, H, W]``, channels_last. Not differentiable."""
         n, n_in, height, width = x.shape
         rows, columns = -(-height // STEP), -(-width // STEP)
         # NHWC in memory *is* channels_last.
+        x = x.permute(0, 2, 3, 1)
         out = x.new_empty(n, rows * STEP, columns * STEP, len(self.bias))
-        padded = x.new_zeros(n, rows * STEP + 2, columns * STEP + 2, n_in)
-        padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
-        most = max(LEAST_PATCHES, MOST_FLOATS // (SIDE**2 * n_in))
-        strip = min(rows, max(1, most // columns))  # rows of patches at a time
-        images = max(1, most // (rows * columns))
+        strip = _even(rows, PATCHES // columns)  # rows of patches at a time
+        images = _even(n, PATCHES // (rows * columns))
+        padded = x.new_zeros(images, strip * STEP + 2, columns * STEP + 2, n_in)
+        # Both are used again for each part: they stay in the cache, which new ones would displace.
+        floats = SIDE**2 * images * strip * columns * max(n_in, len(self.bias))
+        rooms = x.new_empty(floats), x.new_empty(floats)
         for i in range(0, n, images):
-            for row in range(0, rows, strip):
-                top, bottom = row * STEP, min(row + strip, rows) * STEP
-                part, result = padded[i : i + images], out[i : i + images, top:bottom]
-                self._convolve(part[:, top : bottom + 2], result)
+            for top in range(0, rows * STEP, strip * STEP):
+                part = out[i : i + images, top : top + strip * STEP]
+                around = padded[: len(part), : part.shape[1] + 2]
+                _fill(around, x[i : i + images], top - 1)
+                self._convolve(around, part, rooms)
         whole = out[:, :height, :width].permute(0, 3, 1, 2)
         return whole.contiguous(memory_format=torch.channels_last)
 
-    def _convolve(self, x: Tensor, out: Tensor) -> None:
+    def _convolve(self, x: Tensor, out: Tensor, rooms: tuple[Tensor, Tensor]) -> None:
         """Padded images ``[n, 4 r + 2, 4 c + 2, C]`` into ``out``, ``[n, 4 r, 4 c, K]``."""
         n, rows, columns = len(x), out.shape[1] // STEP, out.shape[2] // STEP
+        n_in, n_out, places = x.shape[3], out.shape[3], n * rows * columns
         image, row, column, channel = x.stride()
-        patches = x.as_strided(
-            (SIDE, SIDE, n, rows, columns, x.shape[3]),
-            (row, column, image, STEP * row, STEP * column, channel),
-            x.storage_offset(),
-        ).reshape(SIDE**2, -1)
-        inner = (self.inward @ patches).view(SIDE**2, -1, x.shape[3])
-        sums = torch.bmm(inner, self.kernels).view(SIDE**2, -1)
-        parts = (self.outward @ sums).view(STEP, STEP, n, rows, columns, -1)
+        shape = (SIDE, SIDE, n, rows, columns, n_in)
+        strides = (row, column, image, STEP * row, STEP * column, channel)
+        patches = _room(rooms[0], *shape)
+        patches.copy_(x.as_strided(shape, strides, x.storage_offset()))
+        inner = _room(rooms[1], SIDE**2, places, n_in)
+        torch.mm(self.inward, patches.view(SIDE**2, -1), out=inner.view(SIDE**2, -1))
+        sums = _room(rooms[0], SIDE**2, places, n_out)
+        torch.bmm(inner, self.kernels, out=sums)
+        parts = _room(rooms[1], STEP, STEP, n, rows, columns, n_out)
+        torch.mm(self.outward, sums.view(SIDE**2, -1), out=parts.view(STEP**2, -1))
         # A strip of several images is not contiguous, so it is no plain view.
         target = torch.unflatten(torch.unflatten(out, 2, (columns, STEP)), 1, (rows, STEP))
         torch.add(parts.permute(2, 3, 0, 4, 1, 5), self.bias, out=target)
+
+
+def _even(n: int, most: int) -> int:
+    """The size of parts of ``n`` that are as equal as can be and not larger than ``most``."""
+    return math.ceil(n / math.ceil(n / max(1, most)))
+
+
+def _room(room: Tensor, *shape: int) -> Tensor:
+    return room[: math.prod(shape)].view(shape)
+
+
+def _fill(padded: Tensor, x: Tensor, top: int) -> None:
+    """Rows of ``x`` from ``top`` on, which may be −1, and all columns, with zeros around them."""
+    height, width = x.shape[1:3]
+    first, last = max(top, 0), min(top + padded.shape[1], height)
+    padded[:, : first - top] = 0
+    padded[:, first - top : last - top, 1 : width + 1] = x[:, first:last]
+    padded[:, last - top :] = 0
