@@ -16,7 +16,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Vectors
 
 from napari_ood import Bundle, Slide
-from napari_ood.samples import Truth
+from napari_ood.samples import Truth, write_synthetic_slide
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.garbage import Garbage
 from napari_ood.viewer.layers import make_layer, slide_layer_data, truth_layer_data
@@ -80,7 +80,7 @@ class Most(NamedTuple):
 class Turns:
     """Notes each turn of the event loop: its CPU time, and the layers that came and went in it."""
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, interval_ms: int = 0) -> None:
         from qtpy.QtCore import QTimer
 
         self.seconds: list[float] = []
@@ -88,7 +88,7 @@ class Turns:
         self._last = time.thread_time()
         self._timer = QTimer()
         self._timer.timeout.connect(self._turn)
-        self._timer.start(0)
+        self._timer.start(interval_ms)
         viewer.layers.events.inserted.connect(self._note)
         viewer.layers.events.removed.connect(self._note)
 
@@ -183,6 +183,45 @@ def test_a_run_never_takes_the_window_for_longer_than_one_layer_takes_napari(
     assert [x.visible for x in viewer.layers] == [True, False, False, False, True, True]
     assert turns.since().n_layers == 1
     turns.stop()
+
+
+STALL_S = 0.1
+"""What no run may take of the window's thread at once: the bound of the task, not a measurement."""
+TRIES = 3
+BEAT_MS = 5
+
+
+@needs_display
+def test_a_run_never_stops_the_window_for_100_ms(
+    make_napari_viewer: Callable[..., Any], tmp_path: Path, qtbot: Any
+) -> None:
+    """A shipped network on a slide of 4 megapixels, from the click to the last overlay.
+
+    In CPU time of the window's thread. Caches and cores that are shared with other programs make
+    that longer, never shorter, so of three runs the best counts, each in a window of its own.
+    """
+    path = write_synthetic_slide(tmp_path / "slide.ome.tif", size=2048, seed=5)
+    most: list[float] = []
+    while len(most) < TRIES and min(most, default=STALL_S) >= STALL_S:
+        viewer = make_napari_viewer(show=True, strict_qt="raise")
+        viewer.window.resize(1560, 960)
+        dock = open_dock(viewer)
+        session = dock.bridge.session
+        viewer.open(path, plugin="napari-ood")
+        session.choose_bundle("synthetic-he")
+        session.set_folder(tmp_path / str(len(most)))
+        qtbot.wait(500)
+        turns = Turns(viewer, BEAT_MS)
+        click(dock.run.run_button)
+        settled(qtbot, dock.bridge)
+        qtbot.wait(100)
+        longest = turns.since()
+        turns.stop()
+        assert session.state.outcome.startswith("Done"), session.state.outcome
+        assert len(viewer.layers) == 6
+        most.append(max(longest.with_layer, longest.without))
+        viewer.close()
+    assert min(most) < STALL_S, most
 
 
 @needs_display
