@@ -239,3 +239,24 @@ def test_nobody_can_change_the_scores_of_another(full: Reference):
     full.score("knn", None, full.validation_features)[:] = 0
     full.validation_scores("max(knn,msp)")
     np.testing.assert_array_equal(full.validation_scores("knn"), before)
+
+
+def test_what_several_scores_share_is_computed_once(
+    full: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("max(mahalanobis@early,knn)", "msp", "knn", "mahalanobis@early")
+    logits, features = full.validation_logits[:9], full.validation_features[:9]
+    expected = [full.score(name, logits, features) for name in names]
+    computed: list[str] = []
+    alone = Reference._feature_score
+
+    def counted(self: Reference, spec, *arrays):
+        computed.append(str(spec))
+        return alone(self, spec, *arrays)
+
+    monkeypatch.setattr(Reference, "_feature_score", counted)
+    found = full.scores(names, logits, features)
+    assert len(found) == len(names)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert sorted(computed) == sorted(set(computed)) and len(computed) == 2

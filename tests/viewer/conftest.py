@@ -60,9 +60,9 @@ def many_slow_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_ood.inference.plan.SHARD_TILES", (2, 32))
     listen = Job._on_progress
 
-    def slowly(job: Job, progress: Any) -> None:
-        listen(job, progress)
-        time.sleep(REPORT_S)
+    def slowly(job: Job, news: list[Any]) -> None:
+        listen(job, news)
+        time.sleep(REPORT_S * len(news))
 
     monkeypatch.setattr(Job, "_on_progress", slowly)
 

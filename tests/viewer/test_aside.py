@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -13,9 +14,10 @@ def test_news_are_heard_in_order_and_all_of_them_before_the_block_ends() -> None
     heard: list[int] = []
     go = threading.Event()
 
-    def listener(news: int) -> None:
+    def listener(news: list[int]) -> None:
         go.wait(10)
-        heard.append(news)
+        assert 1 <= len(news) <= MOST_WAITING
+        heard.extend(news)
 
     with Aside(listener, "listener") as tell:
         for news in range(MOST_WAITING):
@@ -28,9 +30,39 @@ def test_news_are_heard_in_order_and_all_of_them_before_the_block_ends() -> None
     assert not any(thread.name == "listener" for thread in threading.enumerate())
 
 
+def test_the_first_news_are_heard_at_once_and_later_ones_gather_for_a_pause() -> None:
+    calls: list[tuple[float, list[int]]] = []
+    first, rest = threading.Event(), threading.Event()
+
+    def listener(news: list[int]) -> None:
+        calls.append((time.monotonic(), news))
+        (rest if first.is_set() else first).set()
+
+    with Aside(listener, "listener", pause=1.0) as tell:
+        tell(0)
+        assert first.wait(10)
+        tell(1)
+        tell(2)
+        assert rest.wait(10)  # though nothing more is told
+    assert [news for _, news in calls] == [[0], [1, 2]]
+    assert calls[1][0] - calls[0][0] >= 1.0
+
+
+def test_many_news_and_the_end_of_the_block_wait_for_no_pause() -> None:
+    calls: list[list[int]] = []
+    start = time.monotonic()
+    with Aside(calls.append, "listener", pause=60) as tell:
+        for news in range(3 * MOST_WAITING):
+            tell(news)
+        tell(-1)
+    assert time.monotonic() - start < 30
+    assert [one for call in calls for one in call] == [*range(3 * MOST_WAITING), -1]
+    assert len(calls) <= 5
+
+
 def test_what_the_listener_raises_is_raised_to_the_teller_even_if_the_queue_is_full() -> None:
-    def listener(news: int) -> None:
-        raise ValueError(f"cannot hear {news}")
+    def listener(news: list[int]) -> None:
+        raise ValueError(f"cannot hear {news[0]}")
 
     with pytest.raises(ValueError, match="cannot hear 0"), Aside(listener, "listener") as tell:
         for news in range(10 * MOST_WAITING):
@@ -48,5 +80,5 @@ def test_the_tellers_own_failure_is_the_one_that_counts() -> None:
         raise KeyError("own")
 
 
-def _bad(news: int) -> None:
+def _bad(news: list[int]) -> None:
     raise ValueError("bad")

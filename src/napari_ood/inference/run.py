@@ -160,12 +160,12 @@ class Run:
         specs = [parse_score(name) for name in names]
         logits = self.logits if any(spec.needs_logits for spec in specs) else None
         if not any(spec.needs_features for spec in specs):
-            return tuple(reference.score(name, logits, None) for name in names)
+            return reference.scores(names, logits, None)
         scores = tuple(np.empty(self.n_tiles, np.float32) for _ in names)
         for tiles, features in self.feature_pieces():
             z = None if logits is None else logits[tiles]
-            for out, name in zip(scores, names, strict=True):
-                out[tiles] = reference.score(name, z, features)
+            for out, found in zip(scores, reference.scores(names, z, features), strict=True):
+                out[tiles] = found
         return scores
 
     @cached_property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self, TypeVar
 
 import numpy as np
@@ -180,15 +180,43 @@ class Reference:
         """
         return self._score(self._parse(name), logits, features)
 
+    def scores(
+        self, names: Iterable[str], logits: ArrayLike | None, features: ArrayLike | None
+    ) -> tuple[Floats, ...]:
+        """Several scores of the same tiles, as :meth:`score` gives each of them.
+
+        What is also a part of another one is computed once.
+        """
+        known: dict[str, Floats] = {}
+        return tuple(self._score(self._parse(name), logits, features, known) for name in names)
+
     def _score(
-        self, spec: ScoreSpec, logits: ArrayLike | None, features: ArrayLike | None
+        self,
+        spec: ScoreSpec,
+        logits: ArrayLike | None,
+        features: ArrayLike | None,
+        known: dict[str, Floats] | None = None,
+    ) -> Floats:
+        """Score by a parsed name; looks into ``known`` first, and leaves there what it computes."""
+        known = {} if known is None else known
+        key = str(spec)
+        if key not in known:
+            known[key] = self._compute(spec, logits, features, known)
+        return known[key]
+
+    def _compute(
+        self,
+        spec: ScoreSpec,
+        logits: ArrayLike | None,
+        features: ArrayLike | None,
+        known: dict[str, Floats],
     ) -> Floats:
         if spec.needs_logits and logits is None:
             raise BundleError(f"score '{spec}' needs logits")
         if spec.needs_features and features is None:
             raise BundleError(f"score '{spec}' needs features")
         if spec.parts:
-            parts = (self._score(part, logits, features) for part in spec.parts)
+            parts = (self._score(part, logits, features, known) for part in spec.parts)
             return np.maximum(*map(self.standardised, map(str, spec.parts), parts))
         if spec.method in HEAD_SCORES:
             return HEAD_SCORES[spec.method](logits, self.temperature)

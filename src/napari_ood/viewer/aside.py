@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -16,14 +17,23 @@ POLL_S = 0.1
 
 
 class Aside(Generic[T]):
-    """Calls a listener with each news in order, in a thread that ends with the ``with`` block.
+    """Calls a listener with all news since its last call, in a thread that ends with the block.
 
-    What the listener raises is raised to who tells it the next news, or at the block's end.
+    What the listener raises is raised to who tells it the next news, or at the ``with`` block's
+    end.
+
+    Parameters
+    ----------
+    listener : called with 1 to ``MOST_WAITING`` news, in their order
+    name : of the thread
+    pause : seconds from one call to the next, at least, while few news come: one call with many is
+        cheaper than many calls
     """
 
-    def __init__(self, listener: Callable[[T], None], name: str) -> None:
-        self._listener = listener
+    def __init__(self, listener: Callable[[list[T]], None], name: str, pause: float = 0.0) -> None:
+        self._listener, self._pause = listener, pause
         self._news: queue.Queue[tuple[T] | None] = queue.Queue(MOST_WAITING)
+        self._ends = False
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._listen, name=name, daemon=False)
 
@@ -58,7 +68,24 @@ class Aside(Generic[T]):
 
     def _listen(self) -> None:
         try:
-            while (item := self._news.get()) is not None:
-                self._listener(*item)
+            since = 0.0
+            while news := self._gathered(since + self._pause):
+                since = time.monotonic()
+                self._listener(news)
         except Exception as error:  # noqa: BLE001 - handed to who tells the news
             self._failure = error
+
+    def _gathered(self, until: float) -> list[T]:
+        """Wait for news, and for what else comes until then; empty once the block has ended."""
+        news: list[T] = []
+        while not self._ends and len(news) < MOST_WAITING:
+            patience = max(0.0, until - time.monotonic()) if news else None
+            try:
+                item = self._news.get(timeout=patience)
+            except queue.Empty:
+                break
+            if item is None:
+                self._ends = True
+            else:
+                news.append(*item)
+        return news

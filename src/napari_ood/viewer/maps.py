@@ -6,7 +6,7 @@ arrays and asks :meth:`Maps.take_dirty` a few times per second whether to redraw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -226,20 +226,23 @@ class Maps:
         rows, cols = np.asarray(index).T
         p = mean_probability(logits, self._temperature)
         self.probability[rows, cols] = p.max(axis=1)
-        for overlay, scale in self.scales.items():
-            self.scores[overlay][rows, cols] = self._score(scale.score, logits, features)
+        names = [scale.score for scale in self.scales.values()]
+        for overlay, values in zip(self.scales, self._score(names, logits, features), strict=True):
+            self.scores[overlay][rows, cols] = values
         self.prediction[rows, cols] = _class_of(p)
         self._combine((rows, cols))
         if self.whole_image and np.isfinite(p[0]).all():
             self.image_probabilities = p[0]
         self._dirty = True
 
-    def _score(self, name: str, logits: Floats, features: Floats | None) -> Floats:
+    def _score(
+        self, names: Sequence[str], logits: Floats, features: Floats | None
+    ) -> tuple[Floats, ...]:
         if self._reference is not None:
-            return np.asarray(self._reference.score(name, logits, features), np.float32)
+            return self._reference.scores(names, logits, features)
         from napari_ood.scores import HEAD_SCORES
 
-        return HEAD_SCORES[name](logits, self._temperature)
+        return tuple(HEAD_SCORES[name](logits, self._temperature) for name in names)
 
     def _combine(self, cells: Any) -> None:
         scale = self.scales.get(Overlay.UNCERTAINTY)

@@ -14,7 +14,7 @@ from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.how import USUAL
 from napari_ood.viewer.how_row import HowRow
 from napari_ood.viewer.state import Phase, Scope
-from napari_ood.viewer.widgets import Section, Segmented, breakable, text_label
+from napari_ood.viewer.widgets import Section, Segmented, breakable, painted_later, text_label
 
 if TYPE_CHECKING:
     from napari_ood.inference import Progress
@@ -130,8 +130,9 @@ class RunSection(Section):
         self.bar.setVisible(not idle or (p is not None and p.n_done < p.n_total))
         # Not from 0 to 0, which says "busy" with stripes that move: for each step of theirs the
         # whole window is composed anew, without a graphics card on cores that the network needs.
-        self.bar.setRange(0, p.n_total if p else 1)
-        self.bar.setValue(p.n_done if p else 0)
+        with painted_later(self.bar):
+            self.bar.setRange(0, p.n_total if p else 1)
+            self.bar.setValue(p.n_done if p else 0)
         if state.phase is Phase.CANCELLING:
             text = "Stopping after this batch…"
         elif idle:

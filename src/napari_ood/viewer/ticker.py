@@ -8,17 +8,19 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QCoreApplication, QTimer
+from qtpy.QtCore import QCoreApplication, QEvent, QTimer
 from qtpy.QtWidgets import QMainWindow, QWidget
 
 if TYPE_CHECKING:
     from napari_ood.viewer.bridge import Bridge
 
 TICK_INTERVAL_MS = 200
-DRAWING_SHARE = 0.03
+DRAWING_SHARE = 0.02
 """Of the time; the rest is the network's. Without a graphics card both want the same cores."""
 MOST_BETWEEN_S = 2.0
 """However slow drawing is, the overlays move on so often."""
+NESTED_LAYOUTS = 4
+"""A label's row, its section, the dock's column, the area that scrolls it."""
 
 
 class Ticker(QTimer):
@@ -48,12 +50,23 @@ class Ticker(QTimer):
             self.deleteLater()
         elif draws:
             self._drew_at = now
+            lay_out_now()
             QTimer.singleShot(0, self._on_drawn)  # comes after what the tick left to be painted
 
     def _on_drawn(self) -> None:
         now = perf_counter()
         took = now - self._drew_at
         self._draw_at = now + min(took * (1 / DRAWING_SHARE - 1), MOST_BETWEEN_S)
+
+
+def lay_out_now() -> None:
+    """Find places for what has changed before it is painted: what moves afterwards costs a frame.
+
+    Texts that change ask for a layout, that for one of the layout around it, and so on: each comes
+    in a turn of the event loop of its own, with the whole window composed anew in between.
+    """
+    for _ in range(NESTED_LAYOUTS):
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
 
 
 def main_window(widget: QWidget) -> QWidget:

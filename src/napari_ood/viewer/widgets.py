@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -42,6 +43,19 @@ def text_label(text: str = "", *, bold: bool = False, muted: bool = False) -> QL
     font.setItalic(muted)
     label.setFont(font)
     return label
+
+
+@contextmanager
+def painted_later(widget: QWidget) -> Iterator[None]:
+    """Context in which a widget that paints at once, as a progress bar does, does not.
+
+    It is painted with whatever else changes: each time the whole window is composed anew.
+    """
+    widget.setUpdatesEnabled(False)
+    try:
+        yield
+    finally:
+        widget.setUpdatesEnabled(True)
 
 
 def breakable(name: str) -> str:
