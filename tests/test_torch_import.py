@@ -29,6 +29,16 @@ print(torch.ones(2).sum().item(), torchvision.ops.nms is not None)
     assert run(code) == ["True", "0", "True", "2.0", "True"]
 
 
+def test_the_program_ends_without_looking_for_garbage_in_torch():
+    code = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 100_000))  # called after those that follow
+from napari_ood.torch_import import load_torch
+load_torch()
+"""
+    assert run(code) == ["True"]
+
+
 def test_a_collector_that_was_off_stays_off():
     code = """
 import gc; gc.disable()

@@ -18,6 +18,7 @@ once: later, under the user's hand, it would stop the window.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -45,6 +46,8 @@ def load_torch() -> None:
     if "timm" in sys.modules and "torchvision" in sys.modules:
         return
     has_window = "napari" in sys.modules
+    # At its end Python collects garbage several times: 0.7 s for what the kernel frees anyway.
+    atexit.register(gc.freeze)
     with _no_collection():
         _load_triton_apart()
         if "torch" not in sys.modules:

@@ -26,8 +26,8 @@ _G = [
 ]  # fmt: skip
 _A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 
-LEAST_SAVING = 2.0
-"""Times fewer operations, transforms included, below which nothing is gained."""
+LEAST_SAVING = 2.8
+"""Times fewer multiplications, transforms included, below which nothing is gained."""
 PATCHES = 128
 """Patches at a time: with fewer, reading the kernels takes longer than multiplying by them; what
 more of them are transformed to is no longer in the core's cache when it is used."""
@@ -51,13 +51,14 @@ class WinogradConv2d(nn.Module):
         weight = conv.weight.detach()
         b, g, a = (torch.tensor(rows, dtype=torch.float64) for rows in (_B, _G, _A))
         n_out, n_in = weight.shape[:2]
-        # In double precision, which not every device has.
-        kernels = torch.einsum("ai,kcij,bj->abck", g, weight.cpu().double(), g)
+        # In double precision, which not every device has, and in parts that fit the cache.
+        taps = weight.cpu().permute(2, 3, 1, 0).reshape(9, -1).split(1 << 14, dim=1)
+        kernels = [(torch.kron(g, g) @ part.double()).to(weight) for part in taps]
         bias = torch.zeros(n_out) if conv.bias is None else conv.bias.detach().clone()
-        self.register_buffer("kernels", kernels.reshape(-1, n_in, n_out).to(weight))
+        self.register_buffer("kernels", torch.cat(kernels, dim=1).view(SIDE**2, n_in, n_out))
         self.register_buffer("bias", bias.to(weight))
-        self.register_buffer("inward", torch.kron(b, b).to(weight))
-        self.register_buffer("outward", torch.kron(a, a).to(weight))
+        self.register_buffer("inward", b.to(weight))
+        self.register_buffer("outward", a.to(weight))
 
     @staticmethod
     def suits(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -68,9 +69,11 @@ class WinogradConv2d(nn.Module):
             return False
         if conv.stride != (1, 1) or conv.dilation != (1, 1):
             return False
-        n_in, n_out, patch = conv.in_channels, conv.out_channels, SIDE**2
+        n_in, n_out = conv.in_channels, conv.out_channels
         direct = STEP**2 * 9 * n_in * n_out
-        return direct >= LEAST_SAVING * patch * (patch * n_in + n_in * n_out + STEP**2 * n_out)
+        inward, outward = 2 * SIDE**3, STEP * SIDE * (SIDE + STEP)
+        fewer = inward * n_in + SIDE**2 * n_in * n_out + outward * n_out
+        return direct >= LEAST_SAVING * fewer
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, K, H, W]``, channels_last. Not differentiable."""
@@ -103,12 +106,11 @@ class WinogradConv2d(nn.Module):
         strides = (row, column, image, STEP * row, STEP * column, channel)
         patches = _room(rooms[0], *shape)
         patches.copy_(x.as_strided(shape, strides, x.storage_offset()))
-        inner = _room(rooms[1], SIDE**2, places, n_in)
-        torch.mm(self.inward, patches.view(SIDE**2, -1), out=inner.view(SIDE**2, -1))
-        sums = _room(rooms[0], SIDE**2, places, n_out)
-        torch.bmm(inner, self.kernels, out=sums)
-        parts = _room(rooms[1], STEP, STEP, n, rows, columns, n_out)
-        torch.mm(self.outward, sums.view(SIDE**2, -1), out=parts.view(STEP**2, -1))
+        inner = _on_both_sides(self.inward, patches.view(SIDE, SIDE, -1), rooms)
+        sums = _room(rooms[1], SIDE**2, places, n_out)
+        torch.bmm(inner.view(SIDE**2, places, n_in), self.kernels, out=sums)
+        parts = _on_both_sides(self.outward, sums.view(SIDE, SIDE, -1), rooms[::-1])
+        parts = parts.view(STEP, STEP, n, rows, columns, n_out)
         # A strip of several images is not contiguous, so it is no plain view.
         target = torch.unflatten(torch.unflatten(out, 2, (columns, STEP)), 1, (rows, STEP))
         torch.add(parts.permute(2, 3, 0, 4, 1, 5), self.bias, out=target)
@@ -121,6 +123,15 @@ def _even(n: int, most: int) -> int:
 
 def _room(room: Tensor, *shape: int) -> Tensor:
     return room[: math.prod(shape)].view(shape)
+
+
+def _on_both_sides(matrix: Tensor, x: Tensor, rooms: tuple[Tensor, Tensor]) -> Tensor:
+    """M X Mᵀ of each ``x[:, :, i]``, which lie in the first room; the answer replaces them."""
+    n_out, n_in = matrix.shape
+    half = _room(rooms[1], n_out, n_in, x.shape[2])
+    torch.mm(matrix, x.view(n_in, -1), out=half.view(n_out, -1))
+    whole = _room(rooms[0], n_out, n_out, x.shape[2])
+    return torch.bmm(matrix.expand(n_out, -1, -1), half, out=whole)
 
 
 def _fill(padded: Tensor, x: Tensor, top: int) -> None:
