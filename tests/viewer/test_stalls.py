@@ -19,7 +19,14 @@ from napari_ood import Bundle, Slide
 from napari_ood.samples import Truth, write_synthetic_slide
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.garbage import Garbage
-from napari_ood.viewer.layers import make_layer, slide_layer_data, truth_layer_data
+from napari_ood.viewer.layers import (
+    PAINT_TOOLS,
+    class_colormap,
+    make_layer,
+    slide_layer_data,
+    truth_layer_data,
+)
+from napari_ood.viewer.session import Session
 from napari_ood.viewer.steps import Steps
 
 from .conftest import needs_display
@@ -53,6 +60,17 @@ def test_truth_and_overlays_go_with_their_slide(
     finished(bridge_of(viewer))
     viewer.layers.remove(viewer.layers[0])
     assert list(viewer.layers) == [own], "and nothing but what is the user's own stays"
+
+
+def test_what_paints_on_labels_is_there_for_those_who_may_paint() -> None:
+    planted = np.zeros((8, 8), np.uint8)
+    colormap = class_colormap(("#ff0000",))
+    layer = make_layer((planted, {"colormap": colormap}, "labels"))
+    tools = [layer._overlays[name] for name in PAINT_TOOLS]
+    layer.editable = False
+    assert not any(tool.visible for tool in tools)
+    layer.editable = True
+    assert all(tool.visible for tool in tools)
 
 
 @pytest.fixture
@@ -185,6 +203,42 @@ def test_a_run_never_takes_the_window_for_longer_than_one_layer_takes_napari(
     turns.stop()
 
 
+@needs_display
+def test_what_a_step_changes_is_painted_in_a_turn_of_its_own(viewer: Any, qtbot: Any) -> None:
+    """And painted it is, whatever the step does; also where nothing else is due."""
+    dock = open_dock(viewer)
+    steps = dock.bridge.steps
+    qtbot.waitUntil(lambda: steps.canvas is not None)
+    canvas = steps.canvas
+    assert canvas is viewer.window._qt_window.centralWidget()
+    painted: list[bool] = []
+
+    def step() -> None:
+        painted.append(canvas.updatesEnabled())
+
+    for _ in range(2):
+        steps.add(step)
+    qtbot.waitUntil(lambda: not steps.pending)
+    assert painted == [False, False] and canvas.updatesEnabled()
+
+    def bad() -> None:
+        raise ValueError("of a step")
+
+    steps.add(bad)
+    steps.add(step)
+    with qtbot.captureExceptions() as raised:
+        qtbot.waitUntil(lambda: not steps.pending)
+    assert [kind for kind, *_ in raised] == [ValueError]
+    assert len(painted) == 3 and canvas.updatesEnabled()
+    steps.add(step)
+    steps.finish()
+    assert canvas.updatesEnabled(), "a script that wants all at once sees all at once"
+    steps.add(step)
+    qtbot.waitUntil(lambda: len(painted) == 5)
+    steps.drop()
+    assert canvas.updatesEnabled(), "also where the window does not close after all"
+
+
 STALL_S = 0.1
 """What no run may take of the window's thread at once: the bound of the task, not a measurement."""
 TRIES = 3
@@ -226,9 +280,10 @@ def test_a_run_never_stops_the_window_for_100_ms(
 
 @needs_display
 def test_what_is_frozen_is_freed_in_a_pause_and_thawed_with_the_window(
-    viewer: Any, qtbot: Any
+    viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = np.zeros((64, 64))
+    pixels = np.zeros((64, 64), np.uint8)
+    monkeypatch.setattr("napari_ood.viewer.garbage.WORTH_BYTES", pixels.nbytes)
     layer = viewer.add_image(pixels)
     before = len(gc.get_objects())
     open_dock(viewer)
@@ -244,6 +299,14 @@ def test_what_is_frozen_is_freed_in_a_pause_and_thawed_with_the_window(
     assert gone() is not None, "a frozen cycle is not found"
     garbage._look()
     assert gone() is not None, "the mouse may still be moving"
+    with monkeypatch.context() as during_a_run:
+        during_a_run.setattr(Session, "busy", True)
+        garbage._look()
+        assert gone() is not None, "a run must not be stopped"
+    with monkeypatch.context() as usually:
+        usually.setattr("napari_ood.viewer.garbage.WORTH_BYTES", pixels.nbytes + 1)
+        garbage._look()
+        assert gone() is not None, "for so little the window is not stopped"
     garbage._look()
     assert gone() is None
     assert gc.get_freeze_count() > before / 2

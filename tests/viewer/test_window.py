@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,8 +51,12 @@ def open_dock(viewer: Any) -> Any:
 
 
 def choose(combo: Any, text: str) -> None:
-    """Choose as a user does: the signal is ``activated``."""
-    row = combo.findText(text)
+    """Choose as a user does: the signal is ``activated``. Bundles are listed in a thread."""
+    from qtpy.QtTest import QTest
+
+    end = time.monotonic() + 30
+    while (row := combo.findText(text)) < 0 and time.monotonic() < end:
+        QTest.qWait(10)
     assert row >= 0
     combo.setCurrentIndex(row)
     combo.activated.emit(row)

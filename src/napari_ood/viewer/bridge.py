@@ -15,7 +15,6 @@ from napari.layers import Layer
 from napari.utils.notifications import show_error
 
 from napari_ood.errors import SlideError
-from napari_ood.slides import open_slide
 from napari_ood.viewer import layers as ood_layers
 from napari_ood.viewer.flags import WHAT_FLAGS_SHOW, Flags
 from napari_ood.viewer.geometry import cell_at, map_placement
@@ -26,7 +25,7 @@ from napari_ood.viewer.regions import shape_region, view_region
 from napari_ood.viewer.session import Session
 from napari_ood.viewer.state import Scope, State
 from napari_ood.viewer.steps import Steps
-from napari_ood.viewer.warm_up import warm_up
+from napari_ood.viewer.warm_up import load_docks, warm_up
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -57,9 +56,11 @@ class Bridge:
         viewer.mouse_move_callbacks.append(self._on_mouse_move)
         for layer in list(viewer.layers):
             self._adopt(layer)
-        self._warming = threading.Thread(target=warm_up, name="napari-ood warm-up", daemon=True)
+        self._warm = threading.Event()
         if in_window:
-            self._warming.start()
+            threading.Thread(target=self._prepare, name="napari-ood warm-up", daemon=True).start()
+        else:
+            self._warm.set()
 
     @property
     def viewer(self) -> ViewerModel | None:
@@ -68,8 +69,14 @@ class Bridge:
 
     def warm(self) -> None:
         """Wait until layers can be made quickly; for threads."""
-        if self._warming.is_alive():
-            self._warming.join()
+        self._warm.wait()
+
+    def _prepare(self) -> None:
+        try:
+            warm_up()
+        finally:
+            self._warm.set()
+        load_docks()
 
     # ---------------------------------------------------------------- commands of the docks
 
@@ -141,6 +148,8 @@ class Bridge:
 
     def locate(self, path: Path) -> None:
         """Give a run whose slide was not found its slide, if it is the right one."""
+        from napari_ood.slides import open_slide
+
         maps, viewer = self.session.state.maps, self.viewer
         if maps is None or viewer is None:
             return
@@ -167,6 +176,7 @@ class Bridge:
         ood_layers.settle_layer(layer)
         slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
         if slide is not None:
+            self.steps.paint_apart()
             self._show_scale_bar()
             self.session.add_slide(slide)
         if maps is not None:
@@ -191,6 +201,7 @@ class Bridge:
         layer = event.value
         slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
         if slide is not None and not self._maps.applying:
+            self.steps.paint_apart()
             self._maps.take_away(
                 [x for x in self._layers() if ood_layers.owner_in(x.metadata) is slide]
             )

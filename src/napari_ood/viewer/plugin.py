@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_ood.slides import Slide
     from napari_ood.viewer.bridge import Bridge
+    from napari_ood.viewer.restore import Found
 
 OUTLINE_SUFFIXES = (".geojson", ".geojson.gz", ".geojson.zip")
 MAP_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr")
@@ -74,11 +75,15 @@ def is_dicom(path: Path) -> bool:
 
 def read_slide(path: PathOrPaths) -> list[LayerData]:
     """Layer of a slide; what cannot be opened is told in one notification."""
-    from napari_ood.slides import open_slide
     from napari_ood.viewer.layers import slide_layer_data
 
+    def work() -> Slide:
+        from napari_ood.slides import open_slide  # loads readers of many formats
+
+        return open_slide(_one(path))
+
     try:
-        return [slide_layer_data(_in_thread("Opening the slide…", lambda: open_slide(_one(path))))]
+        return [slide_layer_data(_in_thread("Opening the slide…", work))]
     except OodError as error:
         return _refused(error)
 
@@ -108,15 +113,19 @@ def read_maps(path: PathOrPaths) -> list[LayerData]:
 
 def read_run(path: PathOrPaths) -> list[LayerData]:
     """Layers of a stored run: its slide where that is found, and the overlays on it."""
-    from napari_ood.viewer.restore import read, tell_missing
-
     bridge = _follow_current_viewer()
     opened = bridge.session.state.slides if bridge is not None else ()
+
+    def work() -> Found:
+        from napari_ood.viewer.restore import read
+
+        return read(Path(_one(path)), opened)
+
     try:
-        found = _in_thread("Reading the run…", lambda: read(Path(_one(path)), opened))
+        found = _in_thread("Reading the run…", work)
     except OodError as error:
         return _refused(error)
-    tell_missing(found)
+    found.tell_missing()
     layers = found.layer_data()
     return (bridge.staged(layers) or NOTHING) if bridge is not None else layers
 

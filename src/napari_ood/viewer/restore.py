@@ -54,6 +54,11 @@ class Found:
             return overlays
         return [slide_layer_data(slide), *overlays, *truth_of(slide)]
 
+    def tell_missing(self) -> None:
+        """Tell in one warning what was not found."""
+        if self.missing:
+            show_warning(" ".join(self.missing))
+
 
 def read(path: Path, opened: Sequence[Slide] = ()) -> Found:
     """Read a run, its bundle and its slide; may be called in a thread, as it takes a while.
@@ -76,19 +81,13 @@ def read(path: Path, opened: Sequence[Slide] = ()) -> Found:
     return Found(maps, slide, any(slide is s for s in opened), tuple(missing))
 
 
-def tell_missing(found: Found) -> None:
-    """Tell in one warning what was not found."""
-    if found.missing:
-        show_warning(" ".join(found.missing))
-
-
 def run_layer_data(path: Path, opened: Sequence[Slide] = ()) -> list[LayerData]:
     """Layers of a run, bottom first; what is missing is told in one warning.
 
     Parameters and errors are those of :func:`read`.
     """
     found = read(path, opened)
-    tell_missing(found)
+    found.tell_missing()
     return found.layer_data()
 
 

@@ -110,7 +110,7 @@ class ScrollDock(QWidget):
         super().showEvent(event)
         window = main_window(self)
         if self._bridge is not None and self._bridge.viewer is not None and window is not self:
-            keep_garbage_small(self._bridge.viewer, window, self._bridge.steps)
+            keep_garbage_small(self._bridge, window)
             if isinstance(window, QMainWindow):
                 self._bridge.steps.canvas = window.centralWidget()
 

@@ -6,25 +6,30 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFileDialog
 from superqt.utils import signals_blocked
 
 from napari_ood.models import list_bundles
 from napari_ood.scores.names import role_in_words, score_and_formula
+from napari_ood.viewer.latest import Latest
 from napari_ood.viewer.widgets import ClassLegend, Disclosure, Section, capitalised, text_label
 
 if TYPE_CHECKING:
-    from napari_ood.models import Bundle, Card
+    from napari_ood.models import Bundle, BundleEntry, Card
     from napari_ood.viewer.state import State
 
 CHOOSE = "Choose a bundle…"
 OPEN_FOLDER = "Open a folder…"
+LOOK_INTERVAL_MS = 20
 
 
 class BundleSection(Section):
-    """Shows bundles at hand and the card of the chosen one."""
+    """Shows bundles at hand and the card of the chosen one.
+
+    Bundles are looked for in a thread: to check their cards loads what checks schemas.
+    """
 
     chosen = Signal(object)  # str or Path
 
@@ -41,13 +46,18 @@ class BundleSection(Section):
         for widget in (self.combo, self.facts, self.legend, self.warning, self.card):
             self.body.addWidget(widget)
         self._bundle: Bundle | None = None
+        self._entries: tuple[BundleEntry, ...] = ()
+        self._listing: Latest[tuple[BundleEntry, ...]] = Latest()
+        self._timer = QTimer(self)
+        self._timer.setInterval(LOOK_INTERVAL_MS)
+        self._timer.timeout.connect(self._hear)
 
     def show_state(self, new: State, old: State | None) -> None:
         """Redraw when the bundle differs."""
         if old is not None and new.bundle is old.bundle:
             return
         self._bundle = new.bundle
-        self._fill_combo()
+        self._look()
         card = new.bundle.card if new.bundle else None
         for widget in (self.facts, self.legend, self.card):
             widget.setVisible(card is not None)
@@ -58,11 +68,27 @@ class BundleSection(Section):
             self.warning.setText("\n".join(card.warnings))
             self.card.text.setText(card_html(card))
 
+    def _look(self) -> None:
+        """Show the bundles that are known, and look for others."""
+        self._fill_combo()
+        self._listing.ask(lambda task: list_bundles())
+        self._timer.start()
+
+    def _hear(self) -> None:
+        task = self._listing.take()
+        if task is None:
+            return
+        self._timer.stop()
+        found = task.result or ()
+        if found != self._entries:
+            self._entries = found
+            self._fill_combo()
+
     def _fill_combo(self) -> None:
         with signals_blocked(self.combo):
             self.combo.clear()
             self.combo.addItem(CHOOSE, None)
-            for entry in list_bundles():
+            for entry in self._entries:
                 self.combo.addItem(entry.name, entry.name)
                 self._mark(self.combo.count() - 1, entry.error)
             if self._bundle is not None:
@@ -90,11 +116,9 @@ class BundleSection(Section):
         if choice == OPEN_FOLDER:
             folder = QFileDialog.getExistingDirectory(self, "Open a bundle's folder")
             choice = Path(folder) if folder else None
-        if choice is None:
-            self._fill_combo()
-        else:
+        if choice is not None:
             self.chosen.emit(choice)
-            self._fill_combo()  # a bundle that could not be loaded must not stay selected
+        self._look()  # a bundle that could not be loaded must not stay selected
 
 
 def _facts(card: Card) -> list[str]:

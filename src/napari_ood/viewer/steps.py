@@ -68,6 +68,13 @@ class Steps:
         else:
             self.finish()
 
+    def paint_apart(self) -> None:
+        """Have what is being changed in this turn painted in one of its own."""
+        if self.canvas is not None and not self._still:
+            self._still = True
+            self.canvas.setUpdatesEnabled(False)
+            self._wait(PAINT_INTERVAL_MS)
+
     def finish(self) -> None:
         """Do all that is due now: for scripts and tests."""
         while self._due:
@@ -93,18 +100,13 @@ class Steps:
             if self._still:
                 self._paint()
             elif self._due:
-                self._do(self._due.popleft())
+                self.paint_apart()
+                self._due.popleft()()
         finally:
             # Only now: a timer that runs during a step is due at once when the step is over.
             self._waiting = False
             if self.pending:
                 self._wait(PAINT_INTERVAL_MS if self._still else STEP_INTERVAL_MS)
-
-    def _do(self, step: Step) -> None:
-        if self.canvas is not None:
-            self._still = True
-            self.canvas.setUpdatesEnabled(False)
-        step()
 
     def _paint(self) -> None:
         if self._still and self.canvas is not None:

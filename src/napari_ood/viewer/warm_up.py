@@ -1,12 +1,16 @@
-"""What is slow the first time, done beforehand. No Qt."""
+"""What is slow the first time, done beforehand, in a thread."""
 
 from __future__ import annotations
+
+from importlib import import_module
 
 import numpy as np
 from napari.layers import Image, Labels, Vectors
 
 from napari_ood.viewer.geometry import slide_placement
 from napari_ood.viewer.layers import class_colormap
+
+DOCKS = ("inspector", "review", "thresholds", "passport", "compare", "export", "cohort")
 
 
 def warm_up() -> None:
@@ -31,3 +35,9 @@ def warm_up() -> None:
         colormap.map(classes)
     Image(np.zeros((2, 2), np.float32), contrast_limits=(0, 1), units=units)
     Vectors(np.zeros((1, 2, 2), np.float32), units=units)
+
+
+def load_docks() -> None:
+    """Import what the plugin's other docks need, so that a dock opens without."""
+    for name in DOCKS:
+        import_module(f"napari_ood.viewer.dock_{name}")
