@@ -15,6 +15,7 @@ from napari_ood import Bundle
 from napari_ood.inference import Progress
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.state import Phase
+from napari_ood.viewer.steps import Steps
 from napari_ood.viewer.ticker import MOST_BETWEEN_S, Ticker, main_window
 
 from .conftest import needs_display
@@ -92,6 +93,40 @@ def test_a_redraw_is_one_frame(ticking: tuple[Any, Ticker, Any, Frames], qtbot: 
         assert dock.run.bar.value() == n_done
         assert f"{n_done:,} of" in dock.run.speed.text()
         assert ticker._draw_at - ticker._drew_at < MOST_BETWEEN_S + 1, "and the next one follows"
+
+
+class Canvas:
+    """Notes when it may be painted again."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self._seen = seen
+
+    def setUpdatesEnabled(self, enabled: bool) -> None:
+        self._seen += ["frame"] * enabled
+
+
+@pytest.mark.parametrize(
+    ("every", "second"),
+    [(0.0, "make insert frame more frame"), (60.0, "make insert more frame")],
+)
+def test_a_step_goes_on_before_a_frame_and_quick_ones_share_it(
+    every: float, second: str, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_ood.viewer.steps.PAINT_EVERY_S", every)
+    seen: list[str] = []
+    steps = Steps(in_window=True)
+    steps.canvas = Canvas(seen)  # type: ignore[assignment]
+
+    def make() -> None:
+        seen.append("make")
+        steps.add_next(lambda: seen.append("insert"))
+
+    for expected in ("make insert frame more frame", second):
+        seen.clear()
+        steps.add(make)
+        steps.add(lambda: seen.append("more"))
+        qtbot.waitUntil(lambda: not steps.pending)
+        assert " ".join(seen) == expected
 
 
 def progress(n_done: int) -> Progress:

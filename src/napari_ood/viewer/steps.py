@@ -7,6 +7,8 @@ a turn of its own and with the user's own events in between, do not.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,6 +22,9 @@ STEP_INTERVAL_MS = 20
 """Between two steps: long enough for what was changed to be drawn and for clicks to be heard."""
 PAINT_INTERVAL_MS = 10
 """Between a step and its drawing: for clicks to be heard."""
+PAINT_EVERY_S = 0.2
+"""Several steps are drawn at once where they follow each other faster: most are about hidden
+layers, and without a graphics card a frame costs a run what it costs to compute six tiles."""
 
 
 class Steps:
@@ -39,7 +44,8 @@ class Steps:
         self._in_window = in_window
         self._due: deque[Step] = deque()
         self._waiting = False
-        self._still = False
+        self._still = self._goes_on = False
+        self._painted_at = -math.inf
 
     @property
     def pending(self) -> bool:
@@ -58,7 +64,8 @@ class Steps:
         self.add(step)
 
     def add_next(self, step: Step) -> None:
-        """Have a step done before all others that are due."""
+        """Have a step done before all others that are due, and before anything is painted."""
+        self._goes_on = True
         self._due.appendleft(step)
         self._begin()
 
@@ -97,9 +104,10 @@ class Steps:
     def _next(self) -> None:
         """Paint what the last step has changed, or do the next step; then wait for the other."""
         try:
-            if self._still:
+            if self._still and self._paints_now:
                 self._paint()
             elif self._due:
+                self._goes_on = False
                 self.paint_apart()
                 self._due.popleft()()
         finally:
@@ -108,7 +116,13 @@ class Steps:
             if self.pending:
                 self._wait(PAINT_INTERVAL_MS if self._still else STEP_INTERVAL_MS)
 
+    @property
+    def _paints_now(self) -> bool:
+        overdue = time.monotonic() - self._painted_at > PAINT_EVERY_S
+        return not self._due or (overdue and not self._goes_on)
+
     def _paint(self) -> None:
         if self._still and self.canvas is not None:
             self.canvas.setUpdatesEnabled(True)
+            self._painted_at = time.monotonic()
         self._still = False
