@@ -170,13 +170,25 @@ class Bridge:
     # ---------------------------------------------------------------- viewer → session
 
     def _on_inserted(self, event: Event) -> None:
+        self._paint_apart()
         self._adopt(event.value)
+
+    def _paint_apart(self) -> None:
+        """Have layers that come or go painted in a turn of its own.
+
+        Only where an event loop runs: a script may want a picture of the window right away.
+        """
+        if hasattr(self.viewer, "window"):
+            from qtpy.QtCore import QThread
+
+            thread = QThread.currentThread()
+            if thread is not None and thread.loopLevel() > 0:
+                self.steps.paint_apart()
 
     def _adopt(self, layer: Layer) -> None:
         ood_layers.settle_layer(layer)
         slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
         if slide is not None:
-            self.steps.paint_apart()
             self._show_scale_bar()
             self.session.add_slide(slide)
         if maps is not None:
@@ -198,10 +210,10 @@ class Bridge:
             self.viewer.canvas.overlays.scale_bar.visible = True
 
     def _on_removed(self, event: Event) -> None:
+        self._paint_apart()
         layer = event.value
         slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
         if slide is not None and not self._maps.applying:
-            self.steps.paint_apart()
             self._maps.take_away(
                 [x for x in self._layers() if ood_layers.owner_in(x.metadata) is slide]
             )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from napari_ood.viewer.bridge import Bridge
     from napari_ood.viewer.fine_map_work import FineMap
     from napari_ood.viewer.geometry import Pair
+    from napari_ood.viewer.steps import Steps
 
 MOSAIC_KEY = "napari-ood fine map"
 OPACITY = 0.75
@@ -143,8 +144,8 @@ class MosaicLayer:
         layer = self.layer
         bridge = self._bridge()
         if layer is None and bridge is not None:
-            # In a turn of its own: the dock says at the same time how far the map is.
-            bridge.steps.add(lambda: self._insert(made, mosaic))
+            # In turns of its own: the dock says at the same time how far the map is.
+            bridge.steps.add(lambda: self._make(bridge.steps, made, mosaic))
         elif layer is None:
             return
         elif layer.metadata[MOSAIC_KEY] is not made:
@@ -152,10 +153,15 @@ class MosaicLayer:
         elif made.take_dirty() or final:
             refresh_layer(layer, final)
 
-    def _insert(self, made: FineMap, mosaic: Mosaic) -> None:
+    def _make(self, steps: Steps, made: FineMap, mosaic: Mosaic) -> None:
+        if self.layer is None and self.fine.state.made is made:
+            layer = make_layer(mosaic_layer_data(made, mosaic))
+            steps.add_next(lambda: self._insert(made, layer))
+
+    def _insert(self, made: FineMap, layer: Layer) -> None:
         viewer = self._viewer()
         if viewer is not None and self.layer is None and self.fine.state.made is made:
-            _insert(viewer, make_layer(mosaic_layer_data(made, mosaic)))
+            _insert(viewer, layer)
 
     def _on_changed(self, new: FineState, old: FineState) -> None:
         """Take the layer away with its map."""

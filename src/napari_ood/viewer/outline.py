@@ -13,6 +13,7 @@ from napari.layers import Vectors
 from numpy.typing import ArrayLike, NDArray
 
 from napari_ood.viewer.geometry import Placement, map_placement
+from napari_ood.viewer.layers import selection_kept
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -144,7 +145,7 @@ class Outline:
 
     def _show(self, cells: NDArray[np.int64], on: OnGrid, zoom: float | None) -> None:
         place = map_placement(on.grid, on.mpp)
-        layer, viewer = self._layer_in_viewer(place.units), self._viewer()
+        layer, viewer = self._layer_in_viewer(place), self._viewer()
         if layer is not None and viewer is not None:
             self._edges, self._units_per_cell = edges_around(cells), min(place.scale)
             if place != self._placed:  # napari takes 10 ms for each, also where nothing changes
@@ -188,22 +189,20 @@ class Outline:
         self._layer.edge_width = WIDTH_PX / per_cell
         self._layer.edge_color = COLORS[color]
 
-    def _layer_in_viewer(self, units: tuple[str, str]) -> Vectors | None:
+    def _layer_in_viewer(self, place: Placement) -> Vectors | None:
         """The layer, above all others; a new one when the user has deleted it."""
         viewer = self._viewer()
         if viewer is None:
             return None
         layers = viewer.layers
         if self._layer is None or self._layer not in layers:
-            selected = set(layers.selection)
             self._layer = Vectors(
-                ndim=2, name=self._name, vector_style="line", units=units,
-                blending="translucent_no_depth", opacity=1.0,
+                ndim=2, name=self._name, vector_style="line", blending="translucent_no_depth",
+                opacity=1.0, units=place.units, scale=place.scale, translate=place.translate,
             )  # fmt: skip
-            viewer.add_layer(self._layer)
-            self._placed = None
-            layers.selection.clear()
-            layers.selection.update(selected)
+            self._placed = place
+            with selection_kept(viewer):
+                layers.append(self._layer)
         elif layers[-1] is not self._layer:
             layers.move(layers.index(self._layer), len(layers))
         return self._layer
