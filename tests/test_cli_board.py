@@ -50,6 +50,7 @@ def test_board_as_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["{runs}/a.ood.zarr"], "holds neither cohort.json nor runs"),
         (["{runs}", "--out", "{runs}/gone/b.html"], "its folder does not exist"),
+        (["{runs}", "--out", "{runs}"], "it is a folder, name a file"),
         (["{runs}", "--open", "b"], "has no slide 'b'"),
     ],
 )

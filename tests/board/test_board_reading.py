@@ -64,6 +64,15 @@ def test_what_a_list_says_counts_over_the_file(copied: Path) -> None:
     assert clean.group is None
 
 
+def test_slides_that_only_earlier_calls_named_keep_their_rows(copied: Path) -> None:
+    before = by_name(copied)
+    manifest = json.loads((copied / "cohort.json").read_text())
+    manifest["earlier"], manifest["slides"] = manifest["slides"], manifest["slides"][:1]
+    del manifest["earlier"][0]
+    (copied / "cohort.json").write_text(json.dumps(manifest))
+    assert by_name(copied) == before  # with what the list said of them
+
+
 def test_slides_without_result_stay_with_their_error(copied: Path) -> None:
     rows = by_name(copied)
     assert (rows["bad"].outcome, rows["bad"].error) == ("failed", "it is <b>no</b> slide")

@@ -103,6 +103,7 @@ def test_killed_worker_failing_slide_and_second_call(
         "tiles": manifest["counts"]["tiles"],
     }  # fmt: skip
     assert stamps(out) == left
+    assert again["earlier"] == [records["broken"]]  # named by the first call alone
 
 
 def test_worker_that_does_not_see_the_folder_costs_no_slide(
@@ -138,7 +139,9 @@ def test_worker_that_does_not_see_the_folder_costs_no_slide(
     assert not list(tmp_path.glob(".cohort-*"))
 
 
+@pytest.mark.parametrize("task_tiles", [32, 1_000_000], ids=["in parts", "as one task"])
 def test_cancelled_cohort_goes_on_where_it_stopped(
+    task_tiles: int,
     slides: list[Path],
     alone: dict[str, Path],
     tiny_bundle: Bundle,
@@ -146,16 +149,19 @@ def test_cancelled_cohort_goes_on_where_it_stopped(
     cohort_options: dict[str, Any],
     tmp_path: Path,
 ) -> None:
-    seen: list[CohortProgress] = []
-    large = slides[1:]
+    large, out = slides[1:], tmp_path / "large.ood.zarr"
+    options = {**cohort_options, "task_tiles": task_tiles, "scheduler": scheduler}
     first = run_cohort(
-        large, tiny_bundle, tmp_path, scheduler=scheduler, on_progress=seen.append,
-        cancel=lambda: bool(seen and seen[-1].n_tiles), **cohort_options,
-    )  # fmt: skip
+        large, tiny_bundle, tmp_path, cancel=lambda: any(out.glob("logits/c/*/*")), **options
+    )
     (record,) = first["slides"]
     assert record["outcome"] == "cancelled"
     assert 0 < record["n_tiles"] < record["n_total"]
-    second = run_cohort(large, tiny_bundle, tmp_path, scheduler=scheduler, **cohort_options)
+    # Workers told what they did before they were let go.
+    run = open_run(out)
+    assert record["n_tiles"] == record["n_new"] == run.n_tiles
+    assert sum(session["n_tiles"] for session in run.provenance["sessions"]) == run.n_tiles
+    second = run_cohort(large, tiny_bundle, tmp_path, **options)
     (record,) = second["slides"]
     assert record["outcome"] == "done"
     assert 0 < record["n_new"] < record["n_total"]

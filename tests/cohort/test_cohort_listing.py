@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_ood import OodError
+from napari_ood import OodError, RunError
+from napari_ood.cohort.earlier import names_of, of_others, read_earlier
 from napari_ood.cohort.listing import list_slides
 from napari_ood.cohort.names import run_names
 from napari_ood.cohort.plan import plan_jobs
@@ -27,7 +28,7 @@ def tree(tmp_path: Path) -> Path:
     root = tmp_path / "slides"
     touch(
         root / "b.svs", root / "a.TIF", root / "preview.png", root / ".hidden.svs",
-        root / "notes.docx", root / "deep" / "er" / "c.ndpi",
+        root / "notes.docx", root / "b.truth.ome.tif", root / "deep" / "er" / "c.ndpi",
         root / "dicom" / "1.dcm", root / "dicom" / "2.dcm",
         root / "image.ome.zarr" / "zarr.json", root / "image.ome.zarr" / "0" / "c.tif",
         root / "b.ood.zarr" / "zarr.json",
@@ -117,13 +118,44 @@ def test_names_say_which_is_which() -> None:
                                                     "z"]  # fmt: skip
 
 
-def test_the_manifest_decides_over_names(tmp_path: Path) -> None:
-    slides, out = [tmp_path / "a" / "x.svs", tmp_path / "b" / "x.svs"], tmp_path / "out"
+def write_manifest(out: Path, **facts: object) -> None:
+    out.mkdir(exist_ok=True)
+    (out / "cohort.json").write_text(json.dumps({"format_version": 1, **facts}))
+
+
+def test_what_earlier_calls_called_their_runs_decides_over_names(tmp_path: Path) -> None:
+    slides, out = [tmp_path / name / "x.svs" for name in "abc"], tmp_path / "out"
     touch(*slides)
     (only,) = plan_jobs(slides[:1], out)
     assert Path(only.out).name == "x.ood.zarr"
-    out.mkdir()
-    record = {"slide": only.slide, "run": only.out}
-    (out / "cohort.json").write_text(json.dumps({"format_version": 1, "slides": [record]}))
-    jobs = {Path(job.slide).parent.name: Path(job.out).name for job in plan_jobs(slides, out)}
-    assert jobs == {"a": "x.ood.zarr", "b": "b__x.ood.zarr"}
+    first = {"slide": only.slide, "run": only.out}
+    second = {"slide": str(slides[1]), "run": str(out / "named.ood.zarr")}
+    write_manifest(out, slides=[second], earlier=[first])  # a call that did not name the first
+    names = names_of(read_earlier(out, {}))
+    jobs = {
+        Path(job.slide).parent.name: Path(job.out).name for job in plan_jobs(slides, out, names)
+    }
+    assert jobs == {"a": "x.ood.zarr", "b": "named.ood.zarr", "c": "c__x.ood.zarr"}
+
+
+def test_slides_of_earlier_calls_are_kept_unless_nothing_is_left_of_them(tmp_path: Path) -> None:
+    touch(tmp_path / "here.svs", tmp_path / "run.ood.zarr")
+    records = [
+        {"slide": str(tmp_path / slide), "run": str(tmp_path / run)}
+        for slide, run in (
+            ("here.svs", "none.ood.zarr"), ("moved.svs", "run.ood.zarr"),
+            ("mistyped.svs", "mistyped.ood.zarr"), ("this.svs", "run.ood.zarr"),
+        )
+    ]  # fmt: skip
+    assert of_others(records, [str(tmp_path / "this.svs")]) == records[:2]
+
+
+def test_a_folder_is_of_one_bundle(tmp_path: Path) -> None:
+    record = {"slide": "/s/x.svs", "run": "/r/x.ood.zarr", "n_tiles": 0}
+    bundle = {"name": "mine", "hashes": {"model.safetensors": "1"}}
+    write_manifest(tmp_path, slides=[record], bundle=bundle)
+    assert len(read_earlier(tmp_path, {"model.safetensors": "2"})) == 1  # none of it was run
+    write_manifest(tmp_path, slides=[record | {"n_tiles": 5}], bundle=bundle)
+    assert len(read_earlier(tmp_path, {"model.safetensors": "1"})) == 1
+    with pytest.raises(RunError, match="another bundle, mine: choose another output folder"):
+        read_earlier(tmp_path, {"model.safetensors": "2"})

@@ -40,6 +40,16 @@ def test_scheduler_that_is_not_there(
         run_cohort(["s.svs"], tiny_bundle, tmp_path, scheduler="tcp://127.0.0.1:9")
 
 
+@pytest.mark.parametrize("address", ["head", "tcp://head.invalid:8786", "http://127.0.0.1:8787"])
+def test_address_that_no_scheduler_can_have(
+    address: str, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its client fails too, but takes half a minute to be closed, and prints a traceback.
+    monkeypatch.setattr("distributed.Client", lambda *_, **__: pytest.fail("dask was asked"))
+    with pytest.raises(RunError, match=f"no scheduler answers at {address} "):
+        run_cohort(["s.svs"], tiny_bundle, tmp_path, scheduler=address)
+
+
 def test_command_says_what_to_install(
     tiny_bundle: Bundle,
     tmp_path: Path,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ood.board.cache import RowCache, stamp_of
 from napari_ood.board.row import DONE, FAILED, MISSING, UNFINISHED, SlideRow
+from napari_ood.cohort.earlier import all_records
 from napari_ood.cohort.manifest import MANIFEST, read_manifest
 from napari_ood.errors import BundleError, OodError, RunError, SlideError
 from napari_ood.naming import RUN_SUFFIX, run_name
@@ -51,7 +52,7 @@ class Board:
     Attributes
     ----------
     folder : of the cohort
-    rows : in the order of the manifest, then runs beside it that it does not name, by name
+    rows : as in the manifest, its last call first, then runs that it does not name, by name
     started, ended : of the cohort, ISO 8601 in UTC; None without a manifest, or while it goes on
     complete : whether all rows were read; False where reading was cancelled
     """
@@ -127,7 +128,7 @@ def list_entries(folder: Path) -> tuple[dict[str, Any], list[Entry]]:
         manifest = read_manifest(folder)
     entries = [
         Entry(_found_run(folder, str(record["run"])), str(record["slide"]), record)
-        for record in manifest.get("slides", [])
+        for record in all_records(manifest)
     ]
     known = {entry.run.name for entry in entries}
     try:

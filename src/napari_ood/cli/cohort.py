@@ -53,7 +53,8 @@ def describe(progress: CohortProgress) -> str:
     parts = [f"{progress.n_done}/{progress.n_slides} slides"]
     if progress.n_failed:
         parts.append(f"{progress.n_failed} failed")
-    parts += [f"{progress.n_workers} workers", f"{progress.n_tiles:,} tiles"]
+    n = progress.n_workers
+    parts += [f"{n} worker{'s' * (n != 1)}", f"{progress.n_tiles:,} tiles"]
     if progress.n_tiles:
         parts.append(f"{progress.tiles_per_s:.1f} tiles/s")
     if progress.seconds_left is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -40,10 +41,17 @@ def check_folder(file: Path | None) -> None:
     Raises
     ------
     OodError
-        If the file's folder does not exist.
+        If the file's folder does not exist, or must not be written.
     """
-    if file not in (None, STDOUT) and not file.absolute().parent.is_dir():
+    if file is None or file == STDOUT:
+        return
+    folder = file.absolute().parent
+    if not folder.is_dir():
         raise OodError(f"{file} cannot be written: its folder does not exist")
+    if file.is_dir():
+        raise OodError(f"{file} cannot be written: it is a folder, name a file")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise OodError(f"{file} cannot be written: permission denied")
 
 
 def print_json(record: Mapping[str, Any] | list[Any], indent: int | None = 2) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ def connected(scheduler: str | None, workers: int | None, device: str) -> Iterat
             yield client
         return
     try:
+        _check_address(scheduler)
         client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise RunError(
@@ -62,6 +64,18 @@ def connected(scheduler: str | None, workers: int | None, device: str) -> Iterat
         ) from error
     with client:
         yield client
+
+
+def _check_address(address: str) -> None:
+    """Raise ValueError or OSError for what no scheduler can have.
+
+    Asked for one, dask's client fails too, but it then waits half a minute to be closed.
+    """
+    from distributed.comm.addressing import parse_address, resolve_address
+    from distributed.comm.registry import get_backend
+
+    get_backend(parse_address(address)[0])
+    resolve_address(address)
 
 
 @contextmanager
@@ -86,6 +100,8 @@ def _local(workers: int | None, device: str) -> Iterator[Client]:
             memory_limit=0,
             env={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
             resources=resources_for(device) or None,
+            # Its warnings are of tasks that were taken back, which is what Ctrl-C is for.
+            silence_logs=logging.ERROR,
             preload=[IGNORE_INTERRUPT, LEAVE_AT_ONCE],
             # Slides' names are nobody else's business: from this machine only.
             dashboard_address="127.0.0.1:0",

@@ -145,6 +145,7 @@ class Dispatcher:
         self._unfit: set[str] = set()  # addresses of workers that cannot do any of it
         self.n_tiles = self.n_done = self.n_failed = 0
         self._waiting = deque(self.tracks)
+        self._stopping = False
         self._n_open = 0
         self._bytes_done = 0.0  # of slides that were computed, in part or whole
         self._bytes_left = float(sum(job.size for job in jobs))
@@ -190,7 +191,9 @@ class Dispatcher:
         reports = self._fetched(futures)
         for future in futures:
             key = str(future.key)
-            self._take(self._tickets.pop(key), reports.get(key))
+            ticket = self._tickets.pop(key, None)
+            if ticket is not None:  # else it was taken back
+                self._take(ticket, reports.get(key))
         return bool(futures)
 
     def _finished_futures(self, timeout: float) -> list[Future[Report]]:
@@ -228,7 +231,7 @@ class Dispatcher:
                 self.n_tiles += work.n_tiles
             if isinstance(outcome, Begun):
                 track.begun = outcome
-                for cells in outcome.parts:
+                for cells in () if self._stopping else outcome.parts:
                     self._submit(track, cells)
         track.open_tasks -= 1
         if not track.open_tasks:
@@ -244,11 +247,24 @@ class Dispatcher:
             new = track.share - (share_before if counted_before else 0.0)
             self._bytes_done += track.job.size * new
 
-    def cancel(self) -> None:
-        """Take back what is out. Running tasks are stopped by taking the plugin away."""
-        self._client.cancel([ticket.future for ticket in self._tickets.values()])
-        self._tickets.clear()
+    def stop(self) -> None:
+        """Take back what no worker has yet; nothing follows what the others still report.
+
+        Their tasks are stopped by taking the plugin away.
+        """
+        self._stopping = True
         self._waiting.clear()
+        at_workers = {key for keys in self._client.processing().values() for key in keys}
+        self._take_back(set(self._tickets) - at_workers)
+
+    def cancel(self) -> None:
+        """Take back all that is out, and hear no more of it."""
+        self._stopping = True
+        self._waiting.clear()
+        self._take_back(set(self._tickets))
+
+    def _take_back(self, keys: set[str]) -> None:
+        self._client.cancel([self._tickets.pop(key).future for key in sorted(keys)])
 
     def records(self) -> list[dict[str, Any]]:
         """What became of each slide, in the order of the jobs; ends those that are open."""
@@ -332,6 +348,8 @@ class Dispatcher:
 
     def _failed(self, ticket: Ticket, failure: Failure, worker: str | None) -> None:
         """Try again, elsewhere if it was the worker's fault; note what failed too often."""
+        if self._stopping:
+            return
         track = ticket.track
         others = self._fit_ones(worker, failure) if worker and failure.of_worker else []
         # An unfit worker is through at once with each slide: all would have failed often enough
@@ -354,5 +372,5 @@ class Dispatcher:
         if record["outcome"] == manifest.FAILED:
             self.n_failed += 1
             self._notice(f"{record['slide']}: {record['error']['message']}")
-        else:
+        elif record["outcome"] == manifest.DONE or not self._stopping:
             self.n_done += 1

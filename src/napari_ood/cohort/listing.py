@@ -10,6 +10,7 @@ from pathlib import Path
 
 from napari_ood.errors import OodError
 from napari_ood.naming import RUN_SUFFIX
+from napari_ood.samples.truth import SUFFIX as TRUTH
 from napari_ood.slides.acquisition import parse_date
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -77,7 +78,7 @@ def _of_source(source: Path, images: bool) -> Iterator[Listed]:
 
 
 def slides_under(folder: Path, images: bool = False) -> Iterator[Path]:
-    """Slides in a folder and all folders below it; runs and hidden files are passed over."""
+    """Slides in a folder and all folders below it; no runs, hidden files, truths of samples."""
     suffixes = SLIDE_SUFFIXES + (IMAGE_SUFFIXES if images else ())
     for place, folders, files in os.walk(folder):
         within = Path(place)
@@ -87,7 +88,8 @@ def slides_under(folder: Path, images: bool = False) -> Iterator[Path]:
             name for name in folders if name not in slides and not name.startswith((".", "_"))
         ]
         for name in files:
-            if name.lower().endswith(suffixes) and not name.startswith("."):
+            low = name.lower()
+            if low.endswith(suffixes) and not low.startswith(".") and not low.endswith(TRUTH):
                 yield within / name
 
 

@@ -33,7 +33,7 @@ def counts(slides: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 def summary(
     facts: Mapping[str, Any], slides: list[dict[str, Any]], ended: str | None = None
 ) -> dict[str, Any]:
-    """The manifest: what holds for the cohort, and the records of its slides."""
+    """The manifest: what holds for the cohort, and the records of this call's slides."""
     return {**facts, "ended": ended, "counts": counts(slides), "slides": slides}
 
 

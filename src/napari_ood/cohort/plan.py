@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_ood.cohort.listing import list_slides
-from napari_ood.cohort.manifest import read_manifest
 from napari_ood.cohort.names import run_names
-from napari_ood.errors import RunError
-from napari_ood.naming import RUN_SUFFIX, run_name
+from napari_ood.naming import RUN_SUFFIX
 
 TASK_TILES = {"cpu": 512, "mps": 2048, "cuda": 16384}
 """Tiles of one task, about, by device: seconds of work, so that dask's 1.5 ms per task vanish."""
@@ -62,18 +60,24 @@ class Settings:
     token: str | None = None
 
 
-def plan_jobs(slides: Sequence[str | Path], out: str | Path, images: bool = False) -> list[Job]:
+def plan_jobs(
+    slides: Sequence[str | Path],
+    out: str | Path,
+    names_before: Mapping[Path, str] | None = None,
+    images: bool = False,
+) -> list[Job]:
     """Jobs of a cohort, those of the largest files first.
 
     A slide that is late keeps one worker busy while others idle, and large ones are late. A file's
     size says how much tissue there is before anything is opened, for glass takes next to no bytes.
     A slide that is named twice is run once. Slides that share a name are told apart by their
-    folders; those of the manifest that is there keep their runs.
+    folders; those of earlier calls keep their runs.
 
     Parameters
     ----------
     slides : files, folders, lists
     out : folder of the cohort
+    names_before : of the runs of slides in earlier calls
     images : whether PNG and JPEG files in folders are slides
 
     Raises
@@ -83,7 +87,7 @@ def plan_jobs(slides: Sequence[str | Path], out: str | Path, images: bool = Fals
     """
     folder = Path(out).absolute()
     listed = list_slides(slides, images)
-    names = run_names([slide.path for slide in listed], _names_before(folder))
+    names = run_names([slide.path for slide in listed], names_before or {})
     jobs = [
         Job(
             str(slide.path),
@@ -94,15 +98,6 @@ def plan_jobs(slides: Sequence[str | Path], out: str | Path, images: bool = Fals
         for slide in listed
     ]
     return sorted(jobs, key=lambda job: -job.size)
-
-
-def _names_before(folder: Path) -> dict[Path, str]:
-    """What the runs of the cohort's slides were called in its earlier calls."""
-    try:
-        records = read_manifest(folder)["slides"]
-        return {Path(record["slide"]): run_name(record["run"]) for record in records}
-    except (RunError, KeyError, TypeError):
-        return {}  # nothing there yet
 
 
 def size_on_disk(path: Path) -> int:

@@ -19,6 +19,7 @@ from napari_ood.cohort.client import (
     require_distributed,
     resources_for,
 )
+from napari_ood.cohort.earlier import names_of, of_others, read_earlier
 from napari_ood.cohort.plan import Settings, plan_jobs
 from napari_ood.cohort.progress import Listener
 from napari_ood.cohort.shared import token_in
@@ -38,6 +39,8 @@ POLL_S = 0.2
 """How long to wait for a report before looking whether to stop."""
 WORKERS_S = 2.0
 """How often to look which workers there are."""
+STOP_S = 15.0
+"""How long to wait for workers that were told to stop: some may still be loading torch."""
 MANIFEST_S = 10.0
 """How often to write the manifest meanwhile, unless that takes long."""
 MANIFEST_SHARE = 0.05
@@ -102,7 +105,8 @@ def run_cohort(
     Raises
     ------
     RunError, DeviceError
-        If the scheduler is not there or went away, or the manifest cannot be written.
+        If the scheduler is not there or went away, the manifest cannot be written, or ``out`` holds
+        the runs of another bundle.
     OodError
         If dask.distributed is not installed, a list cannot be read, a folder holds no slides.
     """
@@ -112,7 +116,9 @@ def run_cohort(
     if precision == AUTO:
         raise RunError("a cohort has one precision for all its slides: choose fp32 or bf16")
     Asked(precision, features, batch_size=checked_batch_size("cpu", batch_size, bundle.card))
-    jobs = plan_jobs(slides, out, images=bundle.card.whole_image)
+    folder = Path(out).absolute()
+    earlier = read_earlier(folder, bundle.hashes)
+    jobs = plan_jobs(slides, folder, names_of(earlier), images=bundle.card.whole_image)
     if scheduler is None:
         from napari_ood.models import resolve_device
 
@@ -130,7 +136,6 @@ def run_cohort(
         task_tiles=task_tiles,
     )
     notice = on_notice or (lambda text: None)
-    folder = Path(out).absolute()
     with connected(scheduler, workers, device) as client, token_in(folder) as token:
         settings = replace(settings, token=token)
         from napari_ood.cohort.dispatch import Dispatcher
@@ -146,6 +151,7 @@ def run_cohort(
             "scheduler": str(client.scheduler_info()["address"]),
             "dashboard": address,
             "workers": dispatcher.workers,
+            "earlier": of_others(earlier, (job.slide for job in jobs)),
         }
 
         def checkpoint() -> None:
@@ -153,8 +159,11 @@ def run_cohort(
 
         try:
             _supervise(client, dispatcher, device, _polled(cancel), on_progress, notice, checkpoint)
+            if dispatcher.busy:
+                notice("stopping: workers store what they have (Ctrl-C again: without them)")
+                _stop(client, dispatcher, name)
         finally:
-            # Also when interrupted: running tasks stop, what they stored is counted.
+            # Also when interrupted or without a scheduler: what is out is given up.
             _withdraw(client, dispatcher, name)
             final = manifest.summary(facts, dispatcher.records(), ended=manifest.now())
             manifest.write_manifest(folder, final)
@@ -227,11 +236,25 @@ def _suitable(client: Client, device: str) -> int:
     return sum(needed <= set(worker["resources"]) for worker in workers)
 
 
+def _stop(client: Client, dispatcher: Dispatcher, name: str) -> None:
+    """Let running tasks end within a batch, and hear what they did: it counts as done."""
+    dispatcher.stop()
+    _take_plugin(client, name)
+    until = time.monotonic() + STOP_S
+    while dispatcher.busy and time.monotonic() < until:
+        dispatcher.take(POLL_S)
+
+
 def _withdraw(client: Client, dispatcher: Dispatcher, name: str) -> None:
     """Take tasks and plugin away, as far as there still is a scheduler."""
-    if client.status != "running":
-        return
-    # A worker that has just died or begun has no plugin to give back.
-    with suppress(KeyError, OSError):
-        dispatcher.cancel()
+    if client.status == "running":
+        with suppress(OSError):
+            dispatcher.cancel()
+        _take_plugin(client, name)
+
+
+def _take_plugin(client: Client, name: str) -> None:
+    """Stop the workers' tasks; those that begin later find nothing to work with."""
+    # ValueError: it was taken before. Others: a worker that has just died or begun has none.
+    with suppress(KeyError, OSError, ValueError):
         client.unregister_worker_plugin(name)

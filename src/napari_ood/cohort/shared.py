@@ -31,7 +31,7 @@ def token_in(folder: Path) -> Iterator[str]:
         folder.mkdir(parents=True, exist_ok=True)
         path.touch(exist_ok=False)
     except OSError as error:
-        raise disk_error(path, error, begun=False) from error
+        raise disk_error(folder, error, begun=False) from error
     try:
         yield str(path)
     finally:
