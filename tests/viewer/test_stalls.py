@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 import weakref
@@ -207,36 +208,66 @@ def test_a_run_never_takes_the_window_for_longer_than_one_layer_takes_napari(
 def test_what_a_step_changes_is_painted_in_a_turn_of_its_own(viewer: Any, qtbot: Any) -> None:
     """And painted it is, whatever the step does; also where nothing else is due."""
     dock = open_dock(viewer)
-    steps = dock.bridge.steps
+    steps, canvas = dock.bridge.steps, viewer.window._qt_viewer.canvas
     qtbot.waitUntil(lambda: steps.canvas is not None)
-    canvas = steps.canvas
-    assert canvas is viewer.window._qt_window.centralWidget()
-    painted: list[bool] = []
+    frames: list[object] = []
+    canvas._scene_canvas.events.draw.connect(frames.append)
+
+    def draws() -> bool:
+        """Whether a frame that is asked for at once comes at once."""
+        before = len(frames)
+        canvas.native.repaint()
+        return len(frames) > before
+
+    def follows() -> bool:
+        """Whether a frame comes by itself."""
+        before = len(frames)
+        with contextlib.suppress(qtbot.TimeoutError):
+            qtbot.waitUntil(lambda: len(frames) > before, timeout=1000)
+        return len(frames) > before
+
+    drawn: list[bool] = []
 
     def step() -> None:
-        painted.append(canvas.updatesEnabled())
-
-    for _ in range(2):
-        steps.add(step)
-    qtbot.waitUntil(lambda: not steps.pending)
-    assert painted == [False, False] and canvas.updatesEnabled()
+        drawn.append(draws())
 
     def bad() -> None:
+        step()
         raise ValueError("of a step")
 
+    qtbot.wait(200)
+    assert draws()
+    steps.add(step)
+    steps.add(step)
+    assert follows()
+    qtbot.waitUntil(lambda: not steps.pending)
+    assert drawn == [False, False]
     steps.add(bad)
-    steps.add(step)
-    with qtbot.captureExceptions() as raised:
-        qtbot.waitUntil(lambda: not steps.pending)
-    assert [kind for kind, *_ in raised] == [ValueError]
-    assert len(painted) == 3 and canvas.updatesEnabled()
-    steps.add(step)
-    steps.finish()
-    assert canvas.updatesEnabled(), "a script that wants all at once sees all at once"
-    steps.add(step)
-    qtbot.waitUntil(lambda: len(painted) == 5)
-    steps.drop()
-    assert canvas.updatesEnabled(), "also where the window does not close after all"
+    with pytest.raises(ValueError, match="of a step"):
+        steps._next()
+    assert follows()
+    qtbot.waitUntil(lambda: not steps.pending)
+    assert drawn == [False] * 3
+    for end in (steps.finish, lambda: viewer.window.resize(1200, 750), steps.drop):
+        qtbot.wait(200)
+        steps.paint_apart()
+        assert not draws()
+        end()
+        assert follows()
+
+
+@needs_display
+def test_pictures_of_the_window_show_what_was_just_added(viewer: Any, qtbot: Any) -> None:
+    dock = open_dock(viewer)
+    qtbot.waitUntil(lambda: dock.bridge.steps.canvas is not None)
+    viewer.add_image(np.full((100, 100), 255, np.uint8), contrast_limits=(0, 255))
+    assert dock.bridge.steps.pending, "it will be painted"
+    picture = viewer.window.screenshot(canvas_only=False, flash=False)
+    native = viewer.window._qt_viewer.canvas.native
+    middle = native.mapTo(viewer.window._qt_window, native.rect().center())
+    ratio = picture.shape[1] / viewer.window._qt_window.width()
+    y, x = round(middle.y() * ratio), round(middle.x() * ratio)
+    assert (picture[y, x, :3] == 255).all()
 
 
 STALL_S = 0.1

@@ -170,20 +170,8 @@ class Bridge:
     # ---------------------------------------------------------------- viewer → session
 
     def _on_inserted(self, event: Event) -> None:
-        self._paint_apart()
+        self.steps.paint_apart()
         self._adopt(event.value)
-
-    def _paint_apart(self) -> None:
-        """Have layers that come or go painted in a turn of its own.
-
-        Only where an event loop runs: a script may want a picture of the window right away.
-        """
-        if hasattr(self.viewer, "window"):
-            from qtpy.QtCore import QThread
-
-            thread = QThread.currentThread()
-            if thread is not None and thread.loopLevel() > 0:
-                self.steps.paint_apart()
 
     def _adopt(self, layer: Layer) -> None:
         ood_layers.settle_layer(layer)
@@ -210,7 +198,7 @@ class Bridge:
             self.viewer.canvas.overlays.scale_bar.visible = True
 
     def _on_removed(self, event: Event) -> None:
-        self._paint_apart()
+        self.steps.paint_apart()
         layer = event.value
         slide, maps = ood_layers.slide_of(layer), ood_layers.maps_of(layer)
         if slide is not None and not self._maps.applying:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QMainWindow, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.docking import dock_of, join_tabs
 from napari_ood.viewer.garbage import keep_garbage_small
 from napari_ood.viewer.link import Link
+from napari_ood.viewer.still import still_canvas
 from napari_ood.viewer.ticker import main_window
 
 if TYPE_CHECKING:
@@ -111,8 +112,7 @@ class ScrollDock(QWidget):
         window = main_window(self)
         if self._bridge is not None and self._bridge.viewer is not None and window is not self:
             keep_garbage_small(self._bridge, window)
-            if isinstance(window, QMainWindow):
-                self._bridge.steps.canvas = window.centralWidget()
+            self._bridge.steps.canvas = still_canvas(window)
 
     def teardown(self) -> None:
         """Stop following the session; a run goes on. May be called more than once."""
