@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
 from napari_ood.cohort import dispatch
-from napari_ood.cohort.client import environment_kept
+from napari_ood.cohort.client import environment_kept, resources_for
 from napari_ood.cohort.dispatch import Dispatcher
 from napari_ood.cohort.plan import Job, Settings
 from napari_ood.cohort.tasks import CohortPlugin
@@ -71,3 +73,41 @@ def test_order_window_and_sums(client: Client, monkeypatch: pytest.MonkeyPatch) 
     assert (now.n_done, now.n_failed) == (38, 2)  # no run was written of the slide in parts
     assert now.n_tiles == 38 * 10 + 6 * 10
     assert any("not this one" in text for text in told)
+
+
+DEADLY = """
+import os
+import napari_ood.cohort.work as work
+
+def begin(self, job):
+    if job.slide == "deadly":
+        os._exit(9)
+    return work.Begun("f", 0, 10, (), work.Work(10, {"seconds": 1.0}))
+
+work.Workplace.begin = begin
+"""
+
+
+def test_a_slide_that_kills_its_worker_costs_no_other_slide() -> None:
+    """Tasks that ask for a GPU are all with a worker at once, and all lost with it."""
+    resources = resources_for("cuda")
+    with (
+        environment_kept(),
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None,
+            memory_limit=0, preload=[DEADLY], resources=resources, silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        client.register_plugin(CohortPlugin(Settings("none", {}), "test"), name="test")
+        slides = ["deadly", "a", "b", "c"]
+        jobs = [Job(name, f"/nowhere/{name}.ood.zarr", 9 - i) for i, name in enumerate(slides)]
+        dispatcher = Dispatcher(client, "test", jobs, 1, resources, lambda text: None)
+        while dispatcher.busy:
+            dispatcher.take(1)
+    found = {record["slide"]: record for record in dispatcher.records()}
+    assert found.pop("deadly")["error"]["kind"] == "KilledWorker"
+    assert {record["outcome"] for record in found.values()} == {"done"}
+    # Those that were with it when it died, and no worker died of it more often than was asked.
+    assert all(record["retries"] == 1 for record in found.values())

@@ -1,4 +1,4 @@
-"""Hands tasks out, takes reports in: retries, parts of large slides, the records of slides."""
+"""Hands tasks out, takes reports in: retries, parts of large slides, workers that die."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -15,10 +14,9 @@ from napari_ood.cohort import manifest
 from napari_ood.cohort.plan import Job
 from napari_ood.cohort.progress import CohortProgress
 from napari_ood.cohort.tasks import Failure, Report, begin_slide, failure_of, run_part
+from napari_ood.cohort.track import Track
 from napari_ood.cohort.work import Begun, Cells, Work
 from napari_ood.errors import RunError
-from napari_ood.inference import open_run
-from napari_ood.inference.store import RunWriter
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -27,90 +25,28 @@ OPEN_SLIDES = 1000
 """Slides, at least, that the scheduler knows of: it would need 1 GB for a hundred thousand."""
 SLIDES_PER_WORKER = 4
 """Or so many per worker, where that is more: the next task is there before one is finished."""
+KILLED = "KilledWorker"
+"""dask's name for what becomes of the tasks of a worker that died."""
 REPORTS = 200
 """Reports that are fetched at once: a message for each takes longer than all that it says."""
 
 
-@dataclass
-class Track:
-    """What is known of a slide so far."""
-
-    job: Job
-    rank: int
-    begun: Begun | None = None
-    works: list[Work] = field(default_factory=list)
-    failure: Failure | None = None
-    workers: set[str] = field(default_factory=set)
-    open_tasks: int = 0
-    retries: int = 0
-    record: dict[str, Any] | None = None  # once nothing of it is left to do
-
-    @property
-    def share(self) -> float:
-        """Share of its tasks that are done."""
-        if self.record is not None:
-            return 1.0
-        parts = len(self.begun.parts) if self.begun else 0
-        return len(self.works) / parts if parts else 0.0
-
-    def finish(self) -> dict[str, Any]:
-        """Store the session of a slide that ran in parts, and sum the slide up."""
-        n_tiles, n_new = self._tiles()
-        begun = self.begun
-        complete = begun is not None and n_tiles == begun.n_total
-        outcome = manifest.DONE if complete else manifest.CANCELLED
-        error = None
-        if self.failure is not None:
-            outcome = manifest.FAILED
-            error = {"kind": self.failure.kind, "message": self.failure.message}
-            if self.failure.trace:
-                error["trace"] = self.failure.trace
-        self.record = {
-            "slide": self.job.slide,
-            "run": self.job.out,
-            **({"listed": dict(self.job.listed)} if self.job.listed else {}),
-            "outcome": outcome,
-            "fingerprint": begun.fingerprint if begun else None,
-            "n_tiles": n_tiles,
-            "n_total": begun.n_total if begun else None,
-            "n_new": n_new,
-            "worker_seconds": round(sum(work.session["seconds"] for work in self.works), 3),
-            "tasks": len(self.works),
-            "retries": self.retries,
-            "workers": sorted(self.workers),
-            "warnings": list(begun.warnings) if begun else [],
-            "error": error,
-        }
-        return self.record
-
-    def _tiles(self) -> tuple[int, int]:
-        """Tiles that the run holds, and how many of them are new."""
-        if self.begun is None:
-            return 0, 0
-        if not (self.begun.parts and self.works):
-            n_new = sum(work.n_tiles for work in self.works)
-            return self.begun.n_before + n_new, n_new
-        out = Path(self.job.out)
-        try:
-            # One writer for all parts, so that none of their records is lost.
-            sessions = [work.session for work in self.works]
-            RunWriter.resume(out).add_session(manifest.merged_session(sessions))
-            # Read from the run: it also holds what a worker stored before it died.
-            n_tiles = open_run(out).n_tiles
-        except RunError as error:
-            self.failure = self.failure or failure_of(error)
-            n_tiles = self.begun.n_before + sum(work.n_tiles for work in self.works)
-        return n_tiles, n_tiles - self.begun.n_before
-
-
 @dataclass(frozen=True)
 class Ticket:
-    """A task that was handed out."""
+    """A task that was handed out.
+
+    Attributes
+    ----------
+    cells : shards of the track's slide; None: begin it
+    attempt : how often it failed before
+    alone : whether its worker has no other task
+    """
 
     track: Track
-    cells: Cells | None  # None: begin the slide
+    cells: Cells | None
     attempt: int
     future: Future[Report]
+    alone: bool = False
 
 
 class Dispatcher:
@@ -145,20 +81,27 @@ class Dispatcher:
         self._unfit: set[str] = set()  # addresses of workers that cannot do any of it
         self.n_tiles = self.n_done = self.n_failed = 0
         self._waiting = deque(self.tracks)
+        self._suspects: deque[Ticket] = deque()  # of workers that died
+        self._n_workers = 1
         self._stopping = False
         self._n_open = 0
         self._bytes_done = 0.0  # of slides that were computed, in part or whole
         self._bytes_left = float(sum(job.size for job in jobs))
-        self.fill(1)
+        self.fill()
 
     @property
     def busy(self) -> bool:
-        """Whether tasks are out."""
-        return bool(self._tickets)
+        """Whether tasks are out, or wait to be tried again."""
+        return bool(self._tickets or self._suspects)
 
-    def fill(self, n_workers: int) -> None:
-        """Hand out slides until there is enough to do for so many workers."""
-        most = max(OPEN_SLIDES, SLIDES_PER_WORKER * n_workers)
+    def staff(self, n_workers: int) -> None:
+        """Take note of how many workers there are, and give them enough to do."""
+        self._n_workers = n_workers
+        self.fill()
+
+    def fill(self) -> None:
+        """Hand out slides until there is enough to do for all workers."""
+        most = max(OPEN_SLIDES, SLIDES_PER_WORKER * self._n_workers)
         if not self._waiting or self._n_open > most / 2:
             return  # many at once take a tenth of the time
         tracks = [
@@ -194,6 +137,7 @@ class Dispatcher:
             ticket = self._tickets.pop(key, None)
             if ticket is not None:  # else it was taken back
                 self._take(ticket, reports.get(key))
+        self._try_suspects()
         return bool(futures)
 
     def _finished_futures(self, timeout: float) -> list[Future[Report]]:
@@ -237,7 +181,7 @@ class Dispatcher:
         if not track.open_tasks:
             self._finish(track)
             self._n_open -= 1
-            self.fill(len(self.workers))
+            self.fill()
         self._count(track, share_before, counted_before)
 
     def _count(self, track: Track, share_before: float, counted_before: bool) -> None:
@@ -254,6 +198,7 @@ class Dispatcher:
         """
         self._stopping = True
         self._waiting.clear()
+        self._suspects.clear()
         at_workers = {key for keys in self._client.processing().values() for key in keys}
         self._take_back(set(self._tickets) - at_workers)
 
@@ -261,6 +206,7 @@ class Dispatcher:
         """Take back all that is out, and hear no more of it."""
         self._stopping = True
         self._waiting.clear()
+        self._suspects.clear()
         self._take_back(set(self._tickets))
 
     def _take_back(self, keys: set[str]) -> None:
@@ -295,6 +241,7 @@ class Dispatcher:
         cells: Cells | None = None,
         attempt: int = 0,
         among: Sequence[str] = (),
+        alone: bool = False,
     ) -> None:
         what = "slide" if cells is None else "part"
         task = (begin_slide, self._name, track.job)
@@ -309,7 +256,7 @@ class Dispatcher:
             # one worker it shall not do to those that still have work.
             priority=-track.rank - attempt * len(self.tracks),
         )
-        self._handed_out(Ticket(track, cells, attempt, future))
+        self._handed_out(Ticket(track, cells, attempt, future, alone))
 
     def _handed_out(self, ticket: Ticket) -> None:
         ticket.track.open_tasks += 1
@@ -328,11 +275,11 @@ class Dispatcher:
         if future.status != "error":
             raise RunError("the scheduler went away: what was computed is kept; run the same again")
         error = future.exception()
-        if type(error).__name__ == "KilledWorker":
+        if type(error).__name__ == KILLED:
             where = "part of it" if ticket.cells else "it"
             advice = "it may lack memory; its log says more"
             words = f"the worker died that ran {where}: {advice}"
-            return Failure("KilledWorker", words, True), None
+            return Failure(KILLED, words, True), None
         return failure_of(error), None
 
     def _met(self, track: Track, report: Report) -> None:
@@ -350,15 +297,42 @@ class Dispatcher:
         """Try again, elsewhere if it was the worker's fault; note what failed too often."""
         if self._stopping:
             return
+        if failure.kind == KILLED and not ticket.alone:
+            self._suspect(ticket)
+            return
         track = ticket.track
         others = self._fit_ones(worker, failure) if worker and failure.of_worker else []
         # An unfit worker is through at once with each slide: all would have failed often enough
         # before the others had finished one.
         if others or ticket.attempt < self._retries:
             track.retries += 1
-            self._submit(track, ticket.cells, ticket.attempt + (not others), others)
+            attempt = ticket.attempt + (not others)
+            self._submit(track, ticket.cells, attempt, others, alone=ticket.alone)
         elif track.failure is None:
             track.failure = failure
+
+    def _suspect(self, ticket: Ticket) -> None:
+        """Put off a task whose worker died: it may have been the fault of another one there.
+
+        A worker has several, above all where they ask for a GPU, and all are lost with it. Which of
+        them ran, dask does not tell.
+        """
+        ticket.track.retries += 1
+        ticket.track.open_tasks += 1
+        self._suspects.append(ticket)
+
+    def _try_suspects(self) -> None:
+        """Once nothing else is out, hand out as many as there are workers: one for each."""
+        if not self._suspects or self._waiting:
+            return
+        if not all(ticket.alone for ticket in self._tickets.values()):
+            return
+        while self._suspects and len(self._tickets) < max(1, self._n_workers):
+            ticket = self._suspects.popleft()
+            ticket.track.open_tasks -= 1
+            # With no tries left it still gets this one: nothing says that it was the culprit.
+            attempt = min(ticket.attempt + 1, self._retries)
+            self._submit(ticket.track, ticket.cells, attempt, alone=True)
 
     def _fit_ones(self, worker: str, failure: Failure) -> list[str]:
         """Note that a worker is unfit; return those that are not known to be."""

@@ -213,7 +213,7 @@ def _supervise(
         if now - looked > WORKERS_S:
             looked = now
             n_workers = _suitable(client, device)
-            dispatcher.fill(n_workers)
+            dispatcher.staff(n_workers)
             if not n_workers and not complained:
                 kind = f" with --resources {GPU}=1" if resources_for(device) else ""
                 notice(f"waiting for workers: start some{kind}, or Ctrl-C")
