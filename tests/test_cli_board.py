@@ -48,6 +48,7 @@ def test_board_as_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["{runs}/gone"], "holds neither cohort.json nor runs"),
         (["{runs}/a.ood.zarr"], "holds neither cohort.json nor runs"),
         (["{runs}", "--out", "{runs}/gone/b.html"], "its folder does not exist"),
         (["{runs}", "--out", "{runs}"], "it is a folder, name a file"),

@@ -116,6 +116,19 @@ def test_a_run_that_has_changed_is_measured_again(
     assert before.ood is not None and after.ood is not None and after.ood > before.ood + 0.3
 
 
+def test_a_run_without_features_says_why_it_has_no_share(
+    tmp_path: Path, two_kinds_bundle: Bundle
+) -> None:
+    path = write_slide(tmp_path / "s.tif", 0.5, 1)
+    options = {"tissue": False, "device": "cpu", "features": "none"}
+    with open_slide(path) as slide:
+        run_slide(slide, two_kinds_bundle, tmp_path / "s.ood.zarr", **options)
+    row = by_name(tmp_path)["s"]
+    assert (row.outcome, row.ood, row.light) == ("done", None, "grey")
+    assert row.error == "no OOD share: it was run without features"
+    assert row.uncertainty is not None and by_name(tmp_path)["s"] == row
+
+
 def test_unfinished_runs_and_runs_without_manifest(
     copied: Path, two_kinds_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

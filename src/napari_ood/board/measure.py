@@ -61,6 +61,9 @@ def measure_run(run: Run, bundle: Bundle | None, why_not: str = "") -> SlideRow:
     row = replace(row, classes=_class_shares(scored), uncertainty=mean, uncertainty_95=high)
     if bundle is None:
         return replace(row, error=why_not or "its bundle is not at hand")
+    if "ood" not in scored.roles:
+        why = "its bundle has no reference" if run.has_features else "it was run without features"
+        return replace(row, error=f"no OOD share: {why}")
     try:
         return _with_shares(row, scored)
     except OodError as error:

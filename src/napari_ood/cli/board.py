@@ -25,7 +25,8 @@ def board(args: Namespace) -> int:
     from napari_ood.export.board_html import write_board
 
     out: Path = args.out or args.folder / "board.html"
-    check_folder(out)
+    if args.out is not None or args.folder.is_dir():
+        check_folder(out)
     with interrupt_sets_event() as cancelled, StatusLine() as line:
         found = read_board(
             args.folder,

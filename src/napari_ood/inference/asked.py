@@ -67,8 +67,8 @@ class Asked:
         begun = Arithmetic.from_dict(record.get("arithmetic")).precision
         if self.precision not in (AUTO, begun):
             raise RunError(
-                f"{path} was begun in {begun} and goes on in it: leave --precision out, or choose "
-                "another output"
+                f"{path} was begun in {begun} and goes on in it: ask for --precision {begun}, or "
+                "choose another output"
             )
         stored = record.get("features", FLOAT32)
         if self.features not in (None, stored):
