@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject
+from qtpy.QtCore import QEvent, QObject, QSize
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 
 if TYPE_CHECKING:
@@ -26,9 +26,11 @@ class Still(QObject):
     def __init__(self, canvas: QWidget) -> None:
         super().__init__(canvas)
         self._canvas = canvas
+        self._size_held = self._window_size()
 
     def hold(self) -> None:
         """Draw nothing until it is released."""
+        self._size_held = self._window_size()
         self._canvas.installEventFilter(self)
 
     def release(self) -> None:
@@ -37,10 +39,19 @@ class Still(QObject):
         self._canvas.update()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Swallow what asks to be painted; a canvas of another size has no last frame."""
-        if event is not None and event.type() == QEvent.Type.Resize:
+        """Swallow what asks to be painted, but not from who changes the window's size.
+
+        A canvas of another size has no last frame and is black. That it also is before the first
+        slide, which takes some of its room for its controls.
+        """
+        resized = event is not None and event.type() == QEvent.Type.Resize
+        if resized and self._window_size() != self._size_held:
             self._canvas.removeEventFilter(self)
         return event is not None and event.type() == QEvent.Type.Paint
+
+    def _window_size(self) -> QSize | None:
+        window = self._canvas.window()
+        return None if window is None else window.size()
 
 
 def still_canvas(window: QWidget) -> Still | None:
