@@ -5,7 +5,7 @@
         FOLDER/runs
 
 Writes cohort-board.png, at most 300 kB: the window with the dock after a double-click on the slide
-of the highest OOD share.
+of the highest OOD share. The folder's path is in the picture, so choose one such as /srv/cohort.
 """
 
 from __future__ import annotations
