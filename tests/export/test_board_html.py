@@ -108,6 +108,15 @@ def test_pictures_are_of_the_worst_region_of_the_same_slide(tmp_path: Path) -> N
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(found.partition(",")[2]))))
     assert image[88, 88, 0] > 150 > 60 > image[88, 88, 1]
     assert image[4, 4].min() > 200
+    corner = (0.0, 500.0, 100.0, 100.0)  # the picture is of the slide all the same, not of beyond
+    pixels[:] = (0, 200, 0)
+    tifffile.imwrite(tmp_path / "green.tif", pixels, photometric="rgb", tile=(128, 128))
+    found = worst_picture(
+        _at(tmp_path / "green.tif", WorstRegion(corner, corner, 1, 1.0, 1.0, "a"))
+    )
+    assert found is not None
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(found.partition(",")[2]))))
+    assert image[..., 0].max() < 60
     assert worst_picture(_at(path, worst, fingerprint="of another")) is None
     assert worst_picture(_at(tmp_path / "gone.tif", worst)) is None
 

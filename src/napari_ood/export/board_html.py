@@ -120,7 +120,7 @@ def worst_picture(row: SlideRow) -> str | None:
         with open_slide(row.slide) as slide:
             if row.fingerprint is not None and slide.fingerprint() != row.fingerprint:
                 return None
-            pixels = read_field(slide, _field(row), (PICTURE_PX, PICTURE_PX))
+            pixels = read_field(slide, _field(row, slide.shape), (PICTURE_PX, PICTURE_PX))
     except (SlideError, OSError):
         return None
     buffer = io.BytesIO()
@@ -128,8 +128,11 @@ def worst_picture(row: SlideRow) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _field(row: SlideRow) -> tuple[float, float, float, float]:
-    """Square around the worst region, or around its peak where it is very large."""
+def _field(row: SlideRow, shape: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Square around the worst region, or around its peak where it is very large.
+
+    It lies in the slide where it fits: what is beyond has no pixels.
+    """
     assert row.worst is not None
     y, x, h, w = row.worst.box
     tile = max(row.worst.peak_box[2:])
@@ -137,7 +140,12 @@ def _field(row: SlideRow) -> tuple[float, float, float, float]:
     if side > MOST_TILES_WIDE * tile:
         side = MOST_TILES_WIDE * tile
         y, x, h, w = row.worst.peak_box
-    return y + h / 2 - side / 2, x + w / 2 - side / 2, side, side
+    side = min(side, max(shape))
+    top, left = (
+        min(max(middle - side / 2, 0.0), size - side) if side <= size else (size - side) / 2
+        for middle, size in ((y + h / 2, shape[0]), (x + w / 2, shape[1]))
+    )
+    return top, left, side, side
 
 
 def _tiles(rows: Sequence[SlideRow]) -> Iterator[tuple[str, str, str]]:
