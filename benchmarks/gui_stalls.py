@@ -15,7 +15,7 @@ Then a larger slide is run with and without a window, in turn, each time in a pr
 in fp32, with a small network and then with a usual one: tiles per second, and processor ms per tile
 of the whole process, Mesa's threads included, which other programs on the machine hardly lengthen.
 The last line is the usual network's ratio of tiles per second, the median over rounds.
-``--only-throughput`` takes four minutes on two idle cores.
+``--only-throughput`` takes five minutes on two idle cores.
 """
 
 from __future__ import annotations
