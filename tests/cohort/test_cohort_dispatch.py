@@ -8,12 +8,13 @@ from typing import Any
 
 import dask
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker, get_worker
 
 from napari_ood.cohort import dispatch
-from napari_ood.cohort.client import environment_kept, resources_for
+from napari_ood.cohort.client import environment_kept, resources_for, suitable_workers
 from napari_ood.cohort.dispatch import Dispatcher
 from napari_ood.cohort.plan import Job, Settings
+from napari_ood.cohort.shared import UnfitError
 from napari_ood.cohort.tasks import CohortPlugin
 from napari_ood.cohort.work import Begun, Cells, Work, Workplace
 
@@ -111,3 +112,42 @@ def test_a_slide_that_kills_its_worker_costs_no_other_slide() -> None:
     assert {record["outcome"] for record in found.values()} == {"done"}
     # Those that were with it when it died, and no worker died of it more often than was asked.
     assert all(record["retries"] == 1 for record in found.values())
+
+
+def test_a_gpu_worker_without_gpu_hands_nothing_to_workers_that_never_said_they_had_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def begin(self: Workplace, job: Job) -> Begun:
+        if get_worker().name == "broken":
+            raise UnfitError("no CUDA GPU here")
+        return Begun("f", 0, 10, (), Work(10, dict(SESSION)))
+
+    def worker(name: str, **resources: float) -> dict[str, Any]:
+        return {"cls": Worker, "options": {"nthreads": 1, "name": name, "resources": resources}}
+
+    def outcomes(client: Client) -> tuple[dict[str, str], list[str]]:
+        jobs = [Job(str(i), f"/nowhere/{i}.ood.zarr", 9 - i) for i in range(4)]
+        told: list[str] = []
+        dispatcher = Dispatcher(client, "test", jobs, 1, resources_for("cuda"), told.append)
+        while dispatcher.busy:
+            dispatcher.take(1)
+        return {r["slide"]: r["outcome"] for r in dispatcher.records()}, told
+
+    monkeypatch.setattr(Workplace, "begin", begin)
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": None}}
+    workers = {0: worker("broken", GPU=1), 1: worker("cpu")}
+    with (
+        environment_kept(),
+        SpecCluster(workers=workers, scheduler=scheduler) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.register_plugin(CohortPlugin(Settings("none", {}), "test"), name="test")
+        assert len(suitable_workers(client, resources_for("cuda"))) == 1
+        assert len(suitable_workers(client, {})) == 2
+        found, told = outcomes(client)
+        assert set(found.values()) == {"failed"} and told[0] == "no CUDA GPU here"
+        cluster.worker_spec[2] = worker("good", GPU=1)
+        cluster.sync(cluster._correct_state)
+        client.wait_for_workers(3, timeout=20)
+        found, told = outcomes(client)
+        assert set(found.values()) == {"done"} and told == ["no CUDA GPU here"]

@@ -47,7 +47,9 @@ def test_a_run_of_another_precision_is_left_alone(
         stop = {"cancel": lambda: True, "device": "cpu"}
         run_slide(slide, tiny_bundle, out, precision="bf16", **stop)
     place = Workplace(settings(tiny_bundle))
-    with pytest.raises(RunError, match="begun in bf16 and goes on in it: ask for --precision bf16,"):
+    with pytest.raises(
+        RunError, match="begun in bf16 and goes on in it: ask for --precision bf16,"
+    ):
         place.begin(Job(str(slides[0]), str(out), 1))
     place.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -37,6 +37,18 @@ def require_distributed() -> None:
 def resources_for(device: str) -> dict[str, float]:
     """What a task asks of its worker. ``auto`` asks nothing: each worker takes what it has."""
     return {GPU: 1} if device.startswith("cuda") else {}
+
+
+def suitable_workers(client: Client, resources: Mapping[str, float]) -> set[str]:
+    """Addresses of the workers that may be given tasks which ask for these resources."""
+    addresses = set(client.nthreads())
+    if not resources:
+        return addresses
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {
+        address for address in addresses
+        if address in workers and set(resources) <= set(workers[address]["resources"])
+    }  # fmt: skip
 
 
 @contextmanager

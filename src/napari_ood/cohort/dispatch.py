@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from napari_ood.cohort import manifest
+from napari_ood.cohort.client import suitable_workers
 from napari_ood.cohort.plan import Job
 from napari_ood.cohort.progress import CohortProgress
 from napari_ood.cohort.tasks import Failure, Report, begin_slide, failure_of, run_part
@@ -339,7 +340,7 @@ class Dispatcher:
         if worker not in self._unfit:
             self._unfit.add(worker)
             self._notice(failure.message)
-        return sorted(set(self._client.nthreads()) - self._unfit)
+        return sorted(suitable_workers(self._client, self._resources) - self._unfit)
 
     def _finish(self, track: Track) -> None:
         record = track.finish()

@@ -18,6 +18,7 @@ from napari_ood.cohort.client import (
     dashboard,
     require_distributed,
     resources_for,
+    suitable_workers,
 )
 from napari_ood.cohort.earlier import names_of, of_others, read_earlier
 from napari_ood.cohort.plan import Settings, plan_jobs
@@ -212,7 +213,7 @@ def _supervise(
         now = time.monotonic()
         if now - looked > WORKERS_S:
             looked = now
-            n_workers = _suitable(client, device)
+            n_workers = len(suitable_workers(client, resources_for(device)))
             dispatcher.staff(n_workers)
             if not n_workers and not complained:
                 kind = f" with --resources {GPU}=1" if resources_for(device) else ""
@@ -225,15 +226,6 @@ def _supervise(
         dispatcher.take(POLL_S)
         if on_progress:
             on_progress(dispatcher.progress(n_workers))
-
-
-def _suitable(client: Client, device: str) -> int:
-    """How many workers may be given tasks."""
-    needed = set(resources_for(device))
-    if not needed:
-        return len(client.nthreads())
-    workers = client.scheduler_info()["workers"].values()
-    return sum(needed <= set(worker["resources"]) for worker in workers)
 
 
 def _stop(client: Client, dispatcher: Dispatcher, name: str) -> None:
