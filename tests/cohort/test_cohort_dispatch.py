@@ -65,8 +65,8 @@ def test_order_window_and_sums(client: Client, monkeypatch: pytest.MonkeyPatch) 
         now = dispatcher.progress(1)
         left = sum(t.job.size * (1 - t.share) for t in dispatcher.tracks)
         computed = sum(t.job.size * t.share for t in dispatcher.tracks if t.works)
-        assert dispatcher._bytes_left == pytest.approx(left)
-        assert dispatcher._bytes_done == pytest.approx(computed)
+        assert dispatcher._tally._bytes_left == pytest.approx(left)
+        assert dispatcher._tally._bytes_done == pytest.approx(computed)
     assert most == 8
     first = list(dict.fromkeys(begun))
     assert len(begun) == 41  # one was tried again

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from napari_ood.cohort import manifest
 from napari_ood.cohort.client import suitable_workers
 from napari_ood.cohort.plan import Job
 from napari_ood.cohort.progress import CohortProgress
+from napari_ood.cohort.tally import Tally
 from napari_ood.cohort.tasks import Failure, Report, begin_slide, failure_of, run_part
 from napari_ood.cohort.track import Track
 from napari_ood.cohort.work import Begun, Cells, Work
@@ -76,18 +76,15 @@ class Dispatcher:
         self._retries, self._resources, self._notice = retries, resources, on_notice
         self._finished: queue.SimpleQueue[Future[Report]] = queue.SimpleQueue()
         self._tickets: dict[str, Ticket] = {}
-        self._started = time.monotonic()
         self.tracks = [Track(job, rank) for rank, job in enumerate(jobs)]
         self.workers: dict[str, dict[str, Any]] = {}
         self._unfit: set[str] = set()  # addresses of workers that cannot do any of it
-        self.n_tiles = self.n_done = self.n_failed = 0
         self._waiting = deque(self.tracks)
         self._suspects: deque[Ticket] = deque()  # of workers that died
         self._n_workers = 1
         self._stopping = False
         self._n_open = 0
-        self._bytes_done = 0.0  # of slides that were computed, in part or whole
-        self._bytes_left = float(sum(job.size for job in jobs))
+        self._tally = Tally(jobs)
         self.fill()
 
     @property
@@ -165,7 +162,7 @@ class Dispatcher:
 
     def _take(self, ticket: Ticket, report: Report | None) -> None:
         track = ticket.track
-        share_before, counted_before = track.share, bool(track.works)
+        before = track.share, len(track.works)
         outcome, worker = self._outcome(ticket, report)
         if isinstance(outcome, Failure):
             self._failed(ticket, outcome, worker)
@@ -173,7 +170,6 @@ class Dispatcher:
             work = outcome.work if isinstance(outcome, Begun) else outcome
             if work is not None:
                 track.works.append(work)
-                self.n_tiles += work.n_tiles
             if isinstance(outcome, Begun):
                 track.begun = outcome
                 for cells in () if self._stopping else outcome.parts:
@@ -183,14 +179,7 @@ class Dispatcher:
             self._finish(track)
             self._n_open -= 1
             self.fill()
-        self._count(track, share_before, counted_before)
-
-    def _count(self, track: Track, share_before: float, counted_before: bool) -> None:
-        """Keep sums up to date: to add all slides up for each report would take hours."""
-        self._bytes_left -= track.job.size * (track.share - share_before)
-        if track.works:
-            new = track.share - (share_before if counted_before else 0.0)
-            self._bytes_done += track.job.size * new
+        self._tally.moved(track, *before)
 
     def stop(self) -> None:
         """Take back what no worker has yet; nothing follows what the others still report.
@@ -223,18 +212,7 @@ class Dispatcher:
 
     def progress(self, n_workers: int) -> CohortProgress:
         """Where the cohort stands."""
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        computed, left = self._bytes_done, max(self._bytes_left, 0.0)
-        return CohortProgress(
-            n_slides=len(self.tracks),
-            n_done=self.n_done,
-            n_failed=self.n_failed,
-            n_tiles=self.n_tiles,
-            n_workers=n_workers,
-            seconds=seconds,
-            tiles_per_s=self.n_tiles / seconds,
-            seconds_left=left / computed * seconds if computed else None,
-        )
+        return self._tally.progress(n_workers)
 
     def _submit(
         self,
@@ -345,7 +323,7 @@ class Dispatcher:
     def _finish(self, track: Track) -> None:
         record = track.finish()
         if record["outcome"] == manifest.FAILED:
-            self.n_failed += 1
+            self._tally.ended(failed=True)
             self._notice(f"{record['slide']}: {record['error']['message']}")
         elif record["outcome"] == manifest.DONE or not self._stopping:
-            self.n_done += 1
+            self._tally.ended(failed=False)
