@@ -70,6 +70,7 @@ def test_lists_tell_of_their_slides(tree: Path) -> None:
         ("l.csv", "scanner,date\na,b\n", "columns' names, one of them slide"),
         ("l.csv", "slide,date\nx.svs,3 May\n", r"line 2: '3 May' is no date"),
         ("l.csv", "slide,date\n,2026-01-01\n", "line 2 names no slide"),
+        ("l.csv", "# scanned\n\nslide,date\na.svs,\n#\n,2026-01-01\n", "line 6 names no slide"),
         ("l.txt", "", "names no slides"),
         ("l.csv", "slide\n", "names no slides"),
     ],

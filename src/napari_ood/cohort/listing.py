@@ -106,17 +106,17 @@ def _is_slide(folder: Path) -> bool:
 def _of_list(file: Path, images: bool) -> Iterator[Listed]:
     lines = _lines(file)
     rows = list(_cells(lines))
-    names = [name.strip().casefold() for name in rows[0]] if rows else []
+    names = [name.strip().casefold() for name in rows[0][1]] if rows else []
     column = next((names.index(name) for name in PATH_COLUMNS if name in names), None)
     if not rows or (column is not None and len(rows) == 1):
         raise OodError(f"{file} names no slides")
     if column is None:
         if file.suffix.lower() != ".txt" and len(names) > 1:
             raise OodError(f"{file} needs a first line with its columns' names, one of them slide")
-        for line in lines:
+        for _, line in lines:
             yield from _named(file, line.strip(), (), images)
         return
-    for number, cells in enumerate(rows[1:], start=2):
+    for number, cells in rows[1:]:
         row = dict(zip(names, (cell.strip() for cell in cells), strict=False))
         path = row.get(names[column], "")
         if not path:
@@ -141,7 +141,8 @@ def _facts(file: Path, number: int, row: dict[str, str]) -> tuple[tuple[str, str
     return tuple((name, row[name]) for name in FACTS if row.get(name))
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """Lines that say something, with their numbers."""
     try:
         text = file.read_text("utf-8-sig")
     except UnicodeDecodeError:
@@ -149,12 +150,14 @@ def _lines(file: Path) -> list[str]:
     except OSError as error:
         raise OodError(f"{file} cannot be read: {error.strerror or error}") from error
     return [
-        line for line in text.splitlines(keepends=True)
+        (number, line) for number, line in enumerate(text.splitlines(keepends=True), start=1)
         if line.strip() and not line.startswith("#")
     ]  # fmt: skip
 
 
-def _cells(lines: Sequence[str]) -> Iterator[list[str]]:
-    header = lines[0] if lines else ""
-    separator = max(",;\t", key=header.count)
-    return iter(csv.reader(lines, delimiter=separator))
+def _cells(lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a table, with the numbers of the lines that they end in."""
+    header = lines[0][1] if lines else ""
+    reader = csv.reader((line for _, line in lines), delimiter=max(",;\t", key=header.count))
+    for cells in reader:
+        yield lines[reader.line_num - 1][0], cells
