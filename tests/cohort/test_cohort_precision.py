@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_ood import Bundle, RunError, open_run, open_slide, run_slide
+from napari_ood.board import read_board
+from napari_ood.cli.cohort import warnings_text
 from napari_ood.cohort.plan import Job, Settings
 from napari_ood.cohort.run import run_cohort
 from napari_ood.cohort.work import Workplace
@@ -52,6 +55,19 @@ def test_a_run_of_another_precision_is_left_alone(
     ):
         place.begin(Job(str(slides[0]), str(out), 1))
     place.close()
+
+
+def test_a_slide_without_tissue_says_so(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "white.tif"
+    tifffile.imwrite(path, np.full((300, 300, 3), 245, np.uint8), photometric="rgb",
+                     resolution=(20_000, 20_000), resolutionunit="CENTIMETER")  # fmt: skip
+    place = Workplace(settings(tiny_bundle))
+    begun = place.begin(Job(str(path), str(tmp_path / "white.ood.zarr"), 1))
+    place.close()
+    assert begun.n_total == 0 and "no tissue found" in begun.warnings[-1]
+    assert "no tissue found" in warnings_text([{"slide": "s", "warnings": begun.warnings}])
+    (row,) = read_board(tmp_path).rows
+    assert (row.outcome, row.error) == ("done", "no tissue was found")
 
 
 @pytest.mark.parametrize(

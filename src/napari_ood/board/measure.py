@@ -56,7 +56,7 @@ def measure_run(run: Run, bundle: Bundle | None, why_not: str = "") -> SlideRow:
         mm2=None if (area := scored.mm2_per_tile) is None else round(area * run.n_tiles, 4),
     )
     if not run.n_tiles:
-        return row
+        return replace(row, error="no tissue was found") if run.complete else row
     mean, high = _uncertainty(scored)
     row = replace(row, classes=_class_shares(scored), uncertainty=mean, uncertainty_95=high)
     if bundle is None:

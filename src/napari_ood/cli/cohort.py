@@ -41,6 +41,9 @@ def cohort(args: Namespace) -> int:
         )
     if not write_record(manifest, args.json):
         print(sentence(manifest, str(args.out / "cohort.json")), flush=True)
+    warned = [record for record in manifest["slides"] if record["warnings"]]
+    if warned:
+        complain(f"{warnings_text(warned)}; all are in {args.out / 'cohort.json'}")
     counts = manifest["counts"]
     if counts["cancelled"]:
         complain("cancelled: what was computed is kept; run the same command to go on")
@@ -60,6 +63,13 @@ def describe(progress: CohortProgress) -> str:
     if progress.seconds_left is not None:
         parts.append(f"{clock(progress.seconds_left)} left")
     return ", ".join(parts)
+
+
+def warnings_text(warned: list[dict[str, Any]]) -> str:
+    """How many slides have warnings, and one of them: of a large cohort, many have the same."""
+    n, first = len(warned), warned[0]
+    have = "slides have warnings, such as" if n > 1 else "slide has a warning,"
+    return f"{n:,} {have} {first['slide']}: {first['warnings'][0]}"
 
 
 def sentence(manifest: dict[str, Any], path: str) -> str:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 OPEN_SLIDES = 4
 """Slides that a worker keeps open: parts of a few slides may come in turns."""
 
+NO_TISSUE = "no tissue found, so nothing was run; --no-tissue runs on all of it"
+
 Cells = tuple[tuple[int, int], ...]
 """Shards, by their row and column among a run's shards."""
 
@@ -109,6 +111,8 @@ class Workplace:
             )
             facts = (slide.fingerprint(), int(done.sum()), int(plan.tissue.sum()))
             warnings = (*warnings_for(slide, self.bundle.card), *([scale] if scale else []))
+            if not plan.tissue.any():
+                warnings += (NO_TISSUE,)
             todo = shards_left(plan, done)
             parts = self._parts(plan, todo, done) if todo else ()
             if len(parts) > WHOLE_SLIDE_TASKS:
