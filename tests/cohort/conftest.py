@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import tifffile
 
 from napari_ood import Bundle
+from napari_ood.cohort import run_cohort
 from napari_ood.cohort.client import environment_kept
 
 STRIDE = 10
@@ -94,3 +96,11 @@ def scheduler() -> Iterator[str]:
 def cohort_options() -> dict[str, Any]:
     """What tests ask of cohorts, so that their runs are those of ``alone``."""
     return {"device": "cpu", "stride": STRIDE, "retries": 2, "task_tiles": 32}
+
+
+@pytest.fixture
+def cohort(
+    tiny_bundle: Bundle, scheduler: str, cohort_options: dict[str, Any]
+) -> Callable[..., dict[str, Any]]:
+    """``run_cohort(slides, out=…)`` with these on the two workers; options may be changed."""
+    return partial(run_cohort, bundle=tiny_bundle, scheduler=scheduler, **cohort_options)

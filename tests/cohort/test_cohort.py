@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import zarr
 from distributed import Client
 
 from napari_ood import Bundle, open_run
-from napari_ood.cohort import CohortProgress, read_manifest, run_cohort
+from napari_ood.cohort import CohortProgress, read_manifest
+
+Cohort = Callable[..., dict[str, Any]]
 
 
 def assert_equal_runs(found: Path, expected: Path) -> None:
@@ -40,9 +43,8 @@ def stamps(folder: Path) -> dict[Path, int]:
 def test_killed_worker_failing_slide_and_second_call(
     slides: list[Path],
     alone: dict[str, Path],
-    tiny_bundle: Bundle,
+    cohort: Cohort,
     scheduler: str,
-    cohort_options: dict[str, Any],
     tmp_path: Path,
 ) -> None:
     broken = tmp_path / "broken.tif"
@@ -68,14 +70,8 @@ def test_killed_worker_failing_slide_and_second_call(
                     return
                 worker.resume()
 
-        manifest = run_cohort(
-            [*slides, broken],
-            tiny_bundle,
-            out,
-            scheduler=scheduler,
-            on_progress=kill_one,
-            on_notice=told.append,
-            **cohort_options,
+        manifest = cohort(
+            [*slides, broken], out=out, on_progress=kill_one, on_notice=told.append, retries=2
         )
         client.wait_for_workers(2, timeout=60)
         assert killed and killed[0] not in client.run(os.getpid).values()
@@ -91,13 +87,13 @@ def test_killed_worker_failing_slide_and_second_call(
     assert records["large"]["retries"] + records["small"]["retries"] >= 1
     assert records["broken"]["outcome"] == "failed"
     assert records["broken"]["error"]["kind"] == "SlideError"
-    assert records["broken"]["retries"] == cohort_options["retries"]
+    assert records["broken"]["retries"] == 2
     assert any(line.startswith(str(broken)) for line in told)
     assert manifest == read_manifest(out)
     assert (seen[-1].n_done, seen[-1].n_failed, seen[-1].n_slides) == (2, 1, 3)
 
     left = stamps(out)
-    again = run_cohort(slides, tiny_bundle, out, scheduler=scheduler, **cohort_options)
+    again = cohort(slides, out=out)
     assert again["counts"] == {
         "slides": 2, "done": 2, "failed": 0, "cancelled": 0, "new_tiles": 0,
         "tiles": manifest["counts"]["tiles"],
@@ -109,9 +105,8 @@ def test_killed_worker_failing_slide_and_second_call(
 def test_worker_that_does_not_see_the_folder_costs_no_slide(
     slides: list[Path],
     alone: dict[str, Path],
-    tiny_bundle: Bundle,
+    cohort: Cohort,
     scheduler: str,
-    cohort_options: dict[str, Any],
     tmp_path: Path,
 ) -> None:
     def look_elsewhere(on: bool) -> None:
@@ -122,13 +117,12 @@ def test_worker_that_does_not_see_the_folder_costs_no_slide(
         )
 
     told = list[str]()
-    options = {**cohort_options, "retries": 0, "on_notice": told.append}
     with Client(scheduler, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
         unfit = next(iter(client.nthreads()))
         client.run(look_elsewhere, True, workers=[unfit])
         try:
-            manifest = run_cohort(slides, tiny_bundle, tmp_path, scheduler=scheduler, **options)
+            manifest = cohort(slides, out=tmp_path, retries=0, on_notice=told.append)
         finally:
             client.run(look_elsewhere, False, workers=[unfit])
     assert manifest["counts"]["done"] == 2, manifest["slides"]
@@ -144,16 +138,13 @@ def test_cancelled_cohort_goes_on_where_it_stopped(
     task_tiles: int,
     slides: list[Path],
     alone: dict[str, Path],
-    tiny_bundle: Bundle,
+    cohort: Cohort,
     scheduler: str,
-    cohort_options: dict[str, Any],
     tmp_path: Path,
 ) -> None:
     large, out = slides[1:], tmp_path / "large.ood.zarr"
-    options = {**cohort_options, "task_tiles": task_tiles, "scheduler": scheduler}
-    first = run_cohort(
-        large, tiny_bundle, tmp_path, cancel=lambda: any(out.glob("logits/c/*/*")), **options
-    )
+    options = {"out": tmp_path, "task_tiles": task_tiles}
+    first = cohort(large, cancel=lambda: any(out.glob("logits/c/*/*")), **options)
     (record,) = first["slides"]
     assert record["outcome"] == "cancelled"
     assert 0 < record["n_tiles"] < record["n_total"]
@@ -161,7 +152,7 @@ def test_cancelled_cohort_goes_on_where_it_stopped(
     run = open_run(out)
     assert record["n_tiles"] == record["n_new"] == run.n_tiles
     assert sum(session["n_tiles"] for session in run.provenance["sessions"]) == run.n_tiles
-    second = run_cohort(large, tiny_bundle, tmp_path, **options)
+    second = cohort(large, **options)
     (record,) = second["slides"]
     assert record["outcome"] == "done"
     assert 0 < record["n_new"] < record["n_total"]

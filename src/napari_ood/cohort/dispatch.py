@@ -189,8 +189,17 @@ class Dispatcher:
         self._stopping = True
         self._waiting.clear()
         self._suspects.clear()
-        at_workers = {key for keys in self._client.processing().values() for key in keys}
-        self._take_back(set(self._tickets) - at_workers)
+        # The scheduler is asked: it knows of a task that has just ended before this process does.
+        # A lambda travels by value: the scheduler need not have this package.
+        begun = self._client.run_on_scheduler(
+            lambda keys, dask_scheduler: {
+                key for key in keys
+                if key in dask_scheduler.tasks
+                and dask_scheduler.tasks[key].state in ("processing", "memory", "erred")
+            },
+            set(self._tickets),
+        )  # fmt: skip
+        self._take_back(set(self._tickets) - begun)
 
     def cancel(self) -> None:
         """Take back all that is out, and hear no more of it."""
