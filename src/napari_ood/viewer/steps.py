@@ -15,8 +15,9 @@ from typing import Protocol
 
 Step = Callable[[], None]
 
-STEP_INTERVAL_MS = 20
-"""Between two steps: long enough for what was changed to be drawn and for clicks to be heard."""
+STEP_INTERVAL_MS = 40
+"""Between two steps: long enough for what was changed to be drawn, which takes 30 ms without a
+graphics card, and for clicks to be heard."""
 PAINT_INTERVAL_MS = 10
 """Between a step and its drawing: for clicks to be heard."""
 PAINT_EVERY_S = 0.1
