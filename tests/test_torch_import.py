@@ -39,6 +39,16 @@ load_torch()
     assert run(code) == ["True"]
 
 
+def test_triton_has_nothing_to_say_at_the_end():
+    code = """
+from napari_ood.torch_import import load_torch
+load_torch()
+import triton
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_a_collector_that_was_off_stays_off():
     code = """
 import gc; gc.disable()

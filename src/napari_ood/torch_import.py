@@ -46,8 +46,7 @@ def load_torch() -> None:
     if "timm" in sys.modules and "torchvision" in sys.modules:
         return
     has_window = "napari" in sys.modules
-    # At its end Python collects garbage several times: 0.7 s for what the kernel frees anyway.
-    atexit.register(gc.freeze)
+    atexit.register(_leave_garbage)
     with _no_collection():
         _load_triton_apart()
         if "torch" not in sys.modules:
@@ -130,6 +129,12 @@ def _no_collection() -> Iterator[None]:
             if not frozen:
                 gc.unfreeze()
             gc.enable()
+
+
+def _leave_garbage() -> None:
+    """At its end Python collects garbage several times: 0.7 s for what the kernel frees anyway."""
+    if "triton" not in sys.modules:  # whose bindings would print what was not collected
+        gc.freeze()
 
 
 def _load_triton_apart() -> None:
