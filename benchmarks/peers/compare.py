@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,9 +65,11 @@ def run_once(tool: str, python: str, inputs: Path) -> Measured:
                 env={**os.environ, **home},
             )
             peak = 0.0
-            while process.poll() is None:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1.0)  # looking costs 20 ms of a core per GB
+                    break
                 peak = max(peak, tree_megabytes(process.pid))
-                time.sleep(1.0)  # looking costs 20 ms of a core per GB
         seconds = time.perf_counter() - start
         words = log.read_text().split()
         if process.returncode or words[-2:-1] != ["tiles"]:

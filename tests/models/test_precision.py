@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from napari_ood.models.halved import (
     recorded_changes,
     small_change,
 )
+from napari_ood.models.lanes import Lanes
 from napari_ood.models.precision import (
     BF16,
     CHANNELS_FIRST,
@@ -82,6 +85,21 @@ def test_measuring_takes_turns_and_stops_in_time(tiny_bundle: Bundle) -> None:
     speeds = measure(tiny_bundle.network("cpu"), [USUAL, FIRST, HALF], "cpu", 8, budget_s=0.0)
     assert {len(rates) for rates in speeds.values()} == {1}
     assert all(rate > 0 for rates in speeds.values() for rate in rates)
+
+
+def test_what_other_programs_take_from_the_core_is_not_counted(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, compute, pause_s = tiny_bundle.network("cpu"), ArithmeticNet.__call__, 0.2
+
+    def interrupted(self: ArithmeticNet, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        time.sleep(pause_s)
+        return compute(self, tiles)
+
+    monkeypatch.setattr(ArithmeticNet, "__call__", interrupted)
+    with closing(Lanes(1)) as lane:
+        (rates,) = lane.submit(lambda: measure(net, [USUAL], "cpu", 8, 0.0)).result().values()
+    assert min(rates) > 8 / pause_s
 
 
 def test_what_was_measured_is_measured_once(

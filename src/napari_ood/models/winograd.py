@@ -52,8 +52,9 @@ class WinogradConv2d(nn.Module):
         b, g, a = (torch.tensor(rows, dtype=torch.float64) for rows in (_B, _G, _A))
         n_out, n_in = weight.shape[:2]
         # In double precision, which not every device has, and in parts that fit the cache.
-        taps = weight.cpu().permute(2, 3, 1, 0).reshape(9, -1).split(1 << 14, dim=1)
-        kernels = [(torch.kron(g, g) @ part.double()).to(weight) for part in taps]
+        taps = weight.cpu().permute(2, 3, 1, 0).reshape(9, -1)
+        parts = torch.split(taps, 1 << 14, dim=1)
+        kernels = [(torch.kron(g, g) @ part.double()).to(weight) for part in parts]
         bias = torch.zeros(n_out) if conv.bias is None else conv.bias.detach().clone()
         self.register_buffer("kernels", torch.cat(kernels, dim=1).view(SIDE**2, n_in, n_out))
         self.register_buffer("bias", bias.to(weight))
