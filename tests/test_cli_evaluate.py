@@ -123,7 +123,7 @@ def test_a_file_that_cannot_be_written_is_named(
 ) -> None:
     known = ("--id", data / "known", "--bootstrap", 0, "--device", "cpu")
     assert run("evaluate", tiny_bundle.path, *known, "--json", tmp_path) == 2
-    assert f"{tmp_path} cannot be written: Is a directory" in capsys.readouterr().err
+    assert f"{tmp_path} cannot be written: it is a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pair", ["noise", "=noise", "noise="])
