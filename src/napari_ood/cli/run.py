@@ -80,7 +80,9 @@ def _run_one(
                 features=args.features,
             )
     if not run.tissue.any():
-        complain(f"{path}: no tissue found, so nothing was run; --no-tissue runs on all of it")
+        from napari_ood.inference.plan import NO_TISSUE
+
+        complain(f"{path}: {NO_TISSUE}")
     facts = describe(path, out, run, n_before)
     if bundle.card.whole_image and run.n_tiles:
         facts["image"] = judge(run)

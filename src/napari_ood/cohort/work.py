@@ -28,7 +28,7 @@ from napari_ood.inference.engine import (
 )
 from napari_ood.inference.network import Network
 from napari_ood.inference.pipeline import Session
-from napari_ood.inference.plan import Plan, warnings_for
+from napari_ood.inference.plan import NO_TISSUE, Plan, warnings_for
 from napari_ood.inference.provenance import package_versions, session_record
 from napari_ood.inference.store import RunWriter, Shard, shards
 from napari_ood.models.precision import Arithmetic
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 OPEN_SLIDES = 4
 """Slides that a worker keeps open: parts of a few slides may come in turns."""
-
-NO_TISSUE = "no tissue found, so nothing was run; --no-tissue runs on all of it"
 
 Cells = tuple[tuple[int, int], ...]
 """Shards, by their row and column among a run's shards."""

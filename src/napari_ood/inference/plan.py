@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MIN_TISSUE = 0.1
 """Tiles with less tissue than this share are glass and are not run."""
+NO_TISSUE = "no tissue found, so nothing was run; --no-tissue runs on all of it"
+"""What command lines say of a slide that is glass all over."""
 SHARP_ENOUGH = 1.5
 """Pixels larger than the bundle's by up to this factor lose some detail, beyond it the nuclei."""
 MIN_TILE_PX = 2

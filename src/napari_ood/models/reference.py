@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_ood.errors import BundleError
 from napari_ood.models.card import FeatureBlock
+from napari_ood.models.reference_tensors import arrays_in, check_arrays, to_tensors
 from napari_ood.scores import (
     FEATURE_SCORES,
     HEAD_SCORES,
@@ -29,26 +30,10 @@ from napari_ood.scores import (
     row_chunks,
     score_bounds,
 )
-from napari_ood.slides.appearance import STATISTICS
-from napari_ood.slides.spectrum import N_BANDS
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")
 
-TENSORS = (
-    "train.features",
-    "train.labels",
-    "head.weight",
-    "head.bias",
-    "validation.logits",
-    "validation.features",
-    "validation.labels",
-)
-NUISANCE = "nuisance.features"
-_STATISTIC_TENSORS = tuple(f"train.statistics.{name}" for name in STATISTICS)
-"""One tensor per statistic: the file says what is what."""
-SPECTRUM, GRAIN = "train.spectrum", "train.grain"
-N_GRAINS = 4
 LOW_QUANTILE, HIGH_QUANTILE = 0.05, 0.95
 
 
@@ -119,7 +104,7 @@ class Reference:
         self._fits: dict[str, Detector] = {}
         self._validation: dict[str, Floats] = {}
         self._lock = threading.RLock()
-        self._check()
+        check_arrays(self)
 
     @property
     def n_classes(self) -> int:
@@ -156,7 +141,7 @@ class Reference:
         other.validation_logits = np.asarray(logits, np.float32)
         other.validation_features = np.asarray(features, np.float32)
         other._fits, other._validation = {}, {}
-        other._check()
+        check_arrays(other)
         return other
 
     def score(self, name: str, logits: ArrayLike | None, features: ArrayLike | None) -> Floats:
@@ -304,25 +289,7 @@ class Reference:
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """Arrays as ``reference.safetensors`` stores them (features in half precision)."""
-        stored = {
-            "train.features": _half(self.train_features),
-            "train.labels": self.train_labels.astype(np.int16),
-            "head.weight": self.head_weight,
-            "head.bias": self.head_bias,
-            "validation.logits": self.validation_logits,
-            "validation.features": _half(self.validation_features),
-            "validation.labels": self.validation_labels.astype(np.int16),
-        }
-        if self.nuisance_features is not None:
-            stored[NUISANCE] = _half(self.nuisance_features)
-        if self.statistics is not None:
-            stored |= dict(zip(_STATISTIC_TENSORS, self.statistics.T, strict=True))
-        if self.spectrum is not None:
-            stored[SPECTRUM] = _half(self.spectrum)
-        if self.grain is not None:
-            stored[GRAIN] = self.grain
-        # safetensors writes the buffer as it lies in memory and ignores strides.
-        return {name: np.ascontiguousarray(array) for name, array in stored.items()}
+        return to_tensors(self)
 
     @classmethod
     def from_tensors(
@@ -332,22 +299,7 @@ class Reference:
         temperature: float = 1.0,
     ) -> Reference:
         """Inverse of ``tensors``. Raises BundleError when arrays are missing or don't fit."""
-        missing = [name for name in TENSORS if name not in tensors]
-        if missing:
-            raise BundleError(f"the bundle's reference lacks {missing[0]!r}: download it again")
-        named = {name.replace(".", "_"): tensors[name] for name in TENSORS}
-        # Older bundles have no changed tiles, or no statistics of what tiles look like.
-        columns = [tensors[name] for name in _STATISTIC_TENSORS if name in tensors]
-        whole = len(columns) == len(_STATISTIC_TENSORS)
-        return cls(
-            blocks=blocks,
-            temperature=temperature,
-            nuisance_features=tensors.get(NUISANCE),
-            statistics=np.stack(columns, axis=1) if whole else None,
-            spectrum=tensors.get(SPECTRUM),
-            grain=tensors.get(GRAIN),
-            **named,
-        )
+        return cls(blocks=blocks, temperature=temperature, **arrays_in(tensors))
 
     def _parse(self, name: str) -> ScoreSpec:
         try:
@@ -400,49 +352,3 @@ class Reference:
             if key not in cache:
                 cache[key] = compute()
             return cache[key]
-
-    def _check(self) -> None:
-        n, d = _shape(self.train_features, 2, "train.features")
-        v, m, c = _shape(self.validation_logits, 3, "validation.logits")
-        width = self.blocks[-1].stop if self.blocks else 0
-        expected = {
-            "train.labels": (self.train_labels.shape, (n,)),
-            "validation.features": (self.validation_features.shape, (v, d)),
-            "validation.labels": (self.validation_labels.shape, (v,)),
-            "head.weight": (self.head_weight.shape[:2], (m, c)),
-            "head.bias": (self.head_bias.shape, (m, c)),
-            "train.features": ((d,), (width,)),
-        }
-        if self.nuisance_features is not None:
-            expected[NUISANCE] = (self.nuisance_features.shape, (n, d))
-        if self.statistics is not None:
-            expected["train.statistics"] = (self.statistics.shape, (n, len(STATISTICS)))
-        if self.spectrum is not None:
-            expected[SPECTRUM] = (self.spectrum.shape, (n, N_BANDS))
-        if self.grain is not None:
-            expected[GRAIN] = (self.grain.shape, (N_GRAINS, N_BANDS + 1))
-        for name, (found, wanted) in expected.items():
-            if found != wanted:
-                raise BundleError(f"reference {name!r} has shape {found}, expected {wanted}")
-        if n < 2 or v < 1:
-            raise BundleError("a reference needs training and validation tiles")
-        arrays = [self.train_features, self.validation_features, self.validation_logits]
-        arrays += [self.head_weight, self.head_bias]
-        optional = (self.nuisance_features, self.statistics, self.spectrum, self.grain)
-        for array in arrays + [a for a in optional if a is not None]:
-            if not np.isfinite(array).all():
-                raise BundleError("the reference holds values that are not finite")
-        if min(self.train_labels.min(), self.validation_labels.min()) < 0:
-            raise BundleError("the reference holds negative labels")
-
-
-def _shape(array: NDArray[np.generic], ndim: int, name: str) -> tuple[int, ...]:
-    if array.ndim != ndim:
-        raise BundleError(f"reference {name!r} has shape {array.shape}, expected {ndim} axes")
-    return array.shape
-
-
-def _half(array: Floats) -> NDArray[np.generic]:
-    """Half precision, unless a value would overflow."""
-    limit = float(np.finfo(np.float16).max)
-    return array.astype(np.float16) if float(np.abs(array).max()) < limit else array

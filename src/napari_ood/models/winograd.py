@@ -53,8 +53,8 @@ class WinogradConv2d(nn.Module):
         n_out, n_in = weight.shape[:2]
         # In double precision, which not every device has, and in parts that fit the cache.
         taps = weight.cpu().permute(2, 3, 1, 0).reshape(9, -1)
-        parts = torch.split(taps, 1 << 14, dim=1)
-        kernels = [(torch.kron(g, g) @ part.double()).to(weight) for part in parts]
+        parts, both = torch.split(taps, 1 << 14, dim=1), torch.kron(g, g)
+        kernels = [(both @ part.double()).to(weight) for part in parts]
         bias = torch.zeros(n_out) if conv.bias is None else conv.bias.detach().clone()
         self.register_buffer("kernels", torch.cat(kernels, dim=1).view(SIDE**2, n_in, n_out))
         self.register_buffer("bias", bias.to(weight))
