@@ -12,11 +12,12 @@ import pytest
 import tifffile
 
 from napari_ood import Bundle, Slide, open_slide
+from napari_ood.viewer.aside import Aside
 from napari_ood.viewer.bridge import Bridge
 from napari_ood.viewer.job import Job
 
 MPP = 0.5
-REPORT_S = 0.1
+HELD_S = 3.0
 SHAPE = (640, 960)
 TISSUE = (200, 120, 180)
 INK = (20, 60, 200)
@@ -55,16 +56,22 @@ def slide(slide_path: Path) -> Iterator[Slide]:
 
 @pytest.fixture
 def many_slow_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small shards and a slow listener, so that a run lasts long enough to be interrupted."""
+    """Small shards, and an engine that rests after its first one until the run is cancelled.
+
+    However fast the machine, a run lasts ``HELD_S`` unless it is interrupted.
+    """
     monkeypatch.setattr("napari_ood.inference.plan.BLOCK_PX", 128)
     monkeypatch.setattr("napari_ood.inference.plan.SHARD_TILES", (2, 32))
-    listen = Job._on_progress
 
-    def slowly(job: Job, news: list[Any]) -> None:
-        listen(job, news)
-        time.sleep(REPORT_S * len(news))
+    class Held(Aside[Any]):
+        def __call__(self, news: Any) -> None:
+            super().__call__(news)
+            job: Job = self._listener.__self__  # type: ignore[attr-defined]
+            until = job.__dict__.setdefault("held_until", time.monotonic() + HELD_S)
+            while not job.cancelled and time.monotonic() < until:
+                time.sleep(0.01)
 
-    monkeypatch.setattr(Job, "_on_progress", slowly)
+    monkeypatch.setattr("napari_ood.viewer.job.Aside", Held)
 
 
 def finish(bridge: Bridge, seconds: float = 60) -> None:
