@@ -66,7 +66,7 @@ def many_slow_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     class Held(Aside[Any]):
         def __call__(self, news: Any) -> None:
             super().__call__(news)
-            job: Job = self._listener.__self__  # type: ignore[attr-defined]
+            job: Job = self._listener.__self__
             until = job.__dict__.setdefault("held_until", time.monotonic() + HELD_S)
             while not job.cancelled and time.monotonic() < until:
                 time.sleep(0.01)
