@@ -2,87 +2,199 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_ood import RunError
-from napari_ood.models import prepared
+from napari_ood.models import machine_code, prepared, winograd
+from napari_ood.models.machine_code import Processor, this_processor
 from napari_ood.models.network import PENULTIMATE_ONLY, BlockSpec, MultiHeadNet
 from napari_ood.models.precision import FP32, WINOGRAD, Arithmetic, ArithmeticNet
 from napari_ood.models.prepared import InferenceNet
 from napari_ood.models.winograd import WinogradConv2d
+from napari_ood.models.winograd_code import panel, room
 
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
 
 
-@settings(deadline=None, max_examples=40)
+PROCESSORS = {
+    "any": Processor.named("", ""),
+    "8 lanes": Processor.named("", "+avx,+avx2,+fma"),
+    "this": this_processor(),
+}
+GUARD = 64
+"""Floats before and after each array that nobody may read or write."""
+
+
+@pytest.fixture(params=PROCESSORS)
+def processor(request: pytest.FixtureRequest) -> Processor:
+    wanted = PROCESSORS[request.param]
+    if not set(filter(None, wanted.features.split(","))) <= set(
+        this_processor().features.split(",")
+    ):
+        pytest.skip("this processor cannot run that code")
+    return wanted
+
+
+def _guarded(shape: tuple[int, ...], fill: float = np.nan) -> tuple[np.ndarray, np.ndarray]:
+    """An array, and the memory around it."""
+    size = int(np.prod(shape))
+    around = np.full(size + 2 * GUARD, fill, np.float32)
+    return around[GUARD : GUARD + size].reshape(shape), around
+
+
+sizes = st.tuples(*[st.integers(1, 21)] * 2)
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
-    size=st.tuples(*[st.integers(1, 21)] * 2),
-    channels=st.tuples(*[st.integers(1, 9)] * 2),
-    n=st.integers(1, 5),
+    size=sizes,
+    channels=st.tuples(*[st.sampled_from([16, 32, 48])] * 2),
+    n=st.integers(1, 4),
+    stride=st.sampled_from([1, 2]),
     bias=st.booleans(),
-    last=st.booleans(),
-    patches=st.integers(1, 40),
+    most=st.sampled_from([8, 16, 40]),
     seed=st.integers(0, 99),
 )
 def test_it_computes_what_the_convolution_computes(
+    processor: Processor,
     size: tuple[int, int],
     channels: tuple[int, int],
     n: int,
+    stride: int,
     bias: bool,
-    last: bool,
-    patches: int,
+    most: int,
     seed: int,
 ) -> None:
     torch.manual_seed(seed)
-    conv = nn.Conv2d(*channels, 3, padding=1, bias=bias).double()
-    x = torch.randn(n, channels[0], *size, dtype=torch.float64)
-    if last:
-        x = x.to(memory_format=torch.channels_last)
-    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr("napari_ood.models.winograd.PATCHES", patches)
+    conv = nn.Conv2d(*channels, 3, stride, padding=1, bias=bias)
+    x = torch.randn(n, channels[0], *size)
+    with using(processor, most), torch.inference_mode():
         expected, found = conv(x), WinogradConv2d(conv)(x)
     assert found.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=3e-5)
 
 
-def test_images_are_taken_in_parts_that_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_ood.models.winograd.PATCHES", 1)
-    parts = []
-    convolve = WinogradConv2d._convolve
+@contextmanager
+def using(processor: Processor, most: int = winograd.PATCHES) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine_code, "this_processor", lambda: processor)
+        patch.setattr(winograd, "PATCHES", most)
+        patch.setattr(winograd, "compiled", cache(winograd.compiled.__wrapped__))
+        yield
 
-    def counted(self: WinogradConv2d, x: torch.Tensor, *rest: Any) -> None:
-        parts.append(len(x))
-        convolve(self, x, *rest)
 
-    monkeypatch.setattr(WinogradConv2d, "_convolve", counted)
-    conv, x = nn.Conv2d(4, 4, 3, padding=1), torch.randn(3, 4, 8, 8)
+@settings(
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    size=sizes, n=st.integers(1, 3), stride=st.sampled_from([1, 2]), most=st.sampled_from([8, 24])
+)
+def test_it_keeps_to_its_own_memory(
+    processor: Processor, size: tuple[int, int], n: int, stride: int, most: int
+) -> None:
+    """NaN around the input would come out, and what is written around the others would show."""
+    (height, width), n_in, n_out = size, 16, 48
+    padded = -(-n_out // panel(processor)) * panel(processor)
+    high, wide = -(-height // stride), -(-width // stride)
+    rows, columns = -(-high // 4), -(-wide // 4)
+    products = {1: 36, 2: 81}[stride]
+    x, _ = _guarded((n, height, width, n_in))
+    x[:] = np.random.default_rng(0).normal(size=x.shape)
+    kernels, _ = _guarded((products, padded // panel(processor), n_in, panel(processor)))
+    bias, _ = _guarded((n_out,))
+    kernels[:], bias[:] = 1, 0
+    written = {
+        "out": _guarded((n, high, wide, n_out)),
+        "patches": _guarded((room(products, most, n_in),)),
+        "sums": _guarded((room(products, most, padded),)),
+    }
+    arrays = [x, kernels, bias, *(array for array, _ in written.values())]
+    with using(processor):
+        winograd.compiled(stride)(
+            *(array.ctypes.data for array in arrays),
+            *(n * rows * columns, most, rows, columns),
+            *(height, width, n_in, high, wide, n_out, padded),
+        )
+    assert np.isfinite(written["out"][0]).all()
+    for name, (_, around) in written.items():
+        assert np.isnan(around[:GUARD]).all() and np.isnan(around[-GUARD:]).all(), name
+
+
+def test_an_image_gets_the_same_bits_in_any_batch_and_on_any_processor_that_rounds_once() -> None:
+    if "+fma" not in this_processor().features and "+neon" not in this_processor().features:
+        pytest.skip("this processor rounds products")
+    conv, x = nn.Conv2d(48, 32, 3, padding=1), torch.randn(5, 48, 13, 9)
     with torch.inference_mode():
-        torch.testing.assert_close(WinogradConv2d(conv)(x), conv(x), rtol=1e-4, atol=1e-5)
-    assert parts == [1] * 6  # two rows of patches in each of three images
+        whole = WinogradConv2d(conv)(x)
+        assert torch.equal(WinogradConv2d(conv)(x[3:4]), whole[3:4])
+        if "+avx2" in this_processor().features:
+            with using(PROCESSORS["8 lanes"], 16):
+                assert torch.equal(WinogradConv2d(conv)(x), whole)
 
 
-def test_its_kernels_are_made_on_devices_without_double_precision() -> None:
-    class NoDoubles(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            out = func(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor) and out.dtype == torch.float64:
-                assert out.device.type == "cpu"
-            return out
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda x: x.to(memory_format=torch.channels_last),
+        lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+        lambda x: x.repeat(1, 2, 1, 1)[:, :16],
+        lambda x: x.double(),
+        lambda x: x[:0],
+    ],
+    ids=["channels last", "transposed", "a part", "double", "no image"],
+)
+def test_it_takes_images_however_they_lie_in_memory(
+    changed: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    conv, x = nn.Conv2d(16, 16, 3, padding=1), torch.randn(2, 16, 6, 9)
+    with torch.inference_mode():
+        expected = conv(x)[: len(changed(x))]
+        torch.testing.assert_close(WinogradConv2d(conv)(changed(x)), expected, rtol=1e-4, atol=1e-5)
 
-    with FakeTensorMode(), NoDoubles():
-        made = WinogradConv2d(nn.Conv2d(64, 32, 3, padding=1, device="cuda"))
-    assert {b.device.type for b in made.buffers()} == {"cuda"}
-    assert {b.dtype for b in made.buffers()} == {torch.float32}
+
+def test_turning_the_networks_memory_does_not_touch_its_kernels() -> None:
+    conv, x = nn.Conv2d(64, 64, 3, padding=1), torch.randn(2, 64, 6, 9)
+    fast = WinogradConv2d(conv)
+    with torch.inference_mode():
+        expected = fast(x)
+        assert torch.equal(fast.to(memory_format=torch.channels_last)(x), expected)
+        assert torch.equal(copy.deepcopy(fast)(x), expected)
+
+
+def test_images_of_other_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="32 channels for a convolution of 16"):
+        WinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))(torch.randn(1, 32, 8, 8))
+
+
+def test_threads_do_not_get_into_each_others_way() -> None:
+    conv = nn.Conv2d(32, 32, 3, padding=1)
+    fast, images = WinogradConv2d(conv), [torch.randn(1, 32, 40, 40) for _ in range(8)]
+    with ThreadPoolExecutor(4) as pool, torch.no_grad():
+        expected = [fast(x) for x in images]
+        for found, x in zip(pool.map(fast, images * 5), expected * 5, strict=True):
+            assert torch.equal(found, x)
+
+
+def test_toom_cook_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    for points, outputs, taps in (([0, 1, -1, 2, -2], 4, 3), ([0, 1, -1, 2], 4, 2), ([0, 1], 2, 2)):
+        b, g, a = winograd.toom_cook(points, outputs, taps)
+        d, kernel = rng.normal(size=outputs + taps - 1), rng.normal(size=taps)
+        np.testing.assert_allclose(a @ ((b @ d) * (g @ kernel)), np.correlate(d, kernel))
 
 
 @pytest.mark.parametrize(
@@ -91,13 +203,19 @@ def test_its_kernels_are_made_on_devices_without_double_precision() -> None:
         ({}, True),
         ({"padding": "same"}, True),
         ({"bias": False}, True),
-        ({"stride": 2}, False),
+        ({"stride": 2}, True),
+        ({"stride": (1, 2)}, False),
+        ({"stride": 3}, False),
+        ({"dtype": torch.float64}, False),
+        ({"device": "meta"}, False),
+        ({"in_channels": 24}, False),  # vectors do not divide it
+        ({"in_channels": 16, "out_channels": 16}, True),
+        ({"in_channels": 16, "out_channels": 16, "stride": 2}, False),  # nothing gained
         ({"dilation": 2, "padding": 2}, False),
         ({"groups": 2}, False),
         ({"padding": 0}, False),
         ({"padding_mode": "reflect"}, False),
         ({"kernel_size": 5, "padding": 2}, False),
-        ({"in_channels": 8, "out_channels": 8}, False),  # transforms would take the gain
     ],
 )
 def test_it_suits_one_kind_of_convolution(changed: dict[str, Any], suits: bool) -> None:
@@ -147,9 +265,24 @@ def test_a_network_without_such_convolutions_stays_as_it_is() -> None:
     assert not net.use_winograd()
 
 
-def test_a_run_does_not_go_on_where_winograd_changes_its_numbers() -> None:
+def test_without_machine_code_the_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, tiles = _net(), _tiles(2)
+    with torch.inference_mode():
+        expected = net(tiles)
+
+    def refused(stride: int) -> None:
+        raise RuntimeError("memory cannot be made executable")
+
+    monkeypatch.setattr(winograd, "compiled", refused)
+    assert not net.use_winograd()
+    with torch.inference_mode():
+        for a, b in zip(expected, net(tiles), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_run_does_not_go_on_where_there_is_no_winograd() -> None:
     net = InferenceNet(MultiHeadNet("timm:efficientnet_lite0", tile_size=64), MEAN, STD)
-    with pytest.raises(RunError, match="choose another output"):
+    with pytest.raises(RunError, match="--device cpu, or choose another"):
         ArithmeticNet(net, Arithmetic(FP32, convolution=WINOGRAD))
 
 

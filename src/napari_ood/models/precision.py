@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +101,8 @@ class ArithmeticNet:
         self._net, self._precision = net, arithmetic.precision
         if arithmetic.convolution == WINOGRAD and not net.use_winograd():
             raise RunError(
-                "this run was begun with Winograd's convolutions, which change what the network "
-                "answers on this machine: choose another output"
+                "this run was begun with Winograd's convolutions, which the network cannot have on "
+                "this device: go on with --device cpu, or choose another output"
             )
         if arithmetic.layout == CHANNELS_FIRST:
             import torch
@@ -170,7 +171,7 @@ def _measured(
     """Measure those candidates that the network bears, as a run would use them."""
     import copy
 
-    if any(c.convolution == WINOGRAD for c in candidates):  # on a CPU only: others lack float64
+    if any(c.convolution == WINOGRAD for c in candidates):  # a candidate on CPUs only
         suits = copy.deepcopy(network).use_winograd()
         candidates = [c for c in candidates if c.convolution == DIRECT or suits]
     if device != "cpu":
@@ -297,6 +298,7 @@ def _key(
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "llvmlite": version("llvmlite"),
         "weights": dict(bundle.hashes),
         "network": [card.architecture, card.n_heads, card.head_blocks, len(card.blocks)],
         "tile": [card.tile_size, card.input_size or card.tile_size],

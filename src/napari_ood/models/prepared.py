@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_ood.models.network import MultiHeadNet
 from napari_ood.models.winograd import WinogradConv2d
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """Largest change of an output, relative to the largest, that other arithmetic may cause in float32:
@@ -75,15 +78,20 @@ class InferenceNet(nn.Module):
     def use_winograd(self) -> bool:
         """Convolve after Winograd where that is faster, for good; return whether anywhere.
 
-        Outputs must stay what they are but for rounding, or nothing changes.
+        Outputs must stay what they are but for rounding, or nothing changes; neither does it where
+        no machine code can be made.
         """
-        x = _example(self.net)
         convs = {n: m for n, m in self.net.named_modules() if WinogradConv2d.suits(m)}
-        if not convs:
+        try:
+            fast = {name: WinogradConv2d(conv) for name, conv in convs.items()}
+        except (ImportError, OSError, RuntimeError) as error:
+            log.info("no Winograd convolutions: %s", error)
             return False
+        if not fast:
+            return False
+        x = _example(self.net)
         with torch.inference_mode():
             before = self.net(x)
-        fast = {name: WinogradConv2d(conv) for name, conv in convs.items()}
         return _replace_if_close(self.net, fast, x, before)
 
 
