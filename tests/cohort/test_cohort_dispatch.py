@@ -62,7 +62,7 @@ def test_order_window_and_sums(client: Client, monkeypatch: pytest.MonkeyPatch) 
     while dispatcher.busy:
         most = max(most, dispatcher._n_open)
         dispatcher.take(5)
-        now = dispatcher.progress(1)
+        now = dispatcher.progress()
         left = sum(t.job.size * (1 - t.share) for t in dispatcher.tracks)
         computed = sum(t.job.size * t.share for t in dispatcher.tracks if t.works)
         assert dispatcher._tally._bytes_left == pytest.approx(left)

@@ -219,9 +219,9 @@ class Dispatcher:
         """Records of the slides that are through."""
         return [track.record for track in self.tracks if track.record is not None]
 
-    def progress(self, n_workers: int) -> CohortProgress:
+    def progress(self) -> CohortProgress:
         """Where the cohort stands."""
-        return self._tally.progress(n_workers)
+        return self._tally.progress(self._n_workers)
 
     def _submit(
         self,

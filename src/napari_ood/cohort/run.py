@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -21,12 +21,13 @@ from napari_ood.cohort.client import (
     suitable_workers,
 )
 from napari_ood.cohort.earlier import names_of, of_others, read_earlier
-from napari_ood.cohort.plan import Settings, plan_jobs
+from napari_ood.cohort.plan import Job, Settings, plan_jobs
 from napari_ood.cohort.progress import Listener
 from napari_ood.cohort.shared import token_in
 from napari_ood.errors import RunError
 from napari_ood.inference.asked import Asked
 from napari_ood.inference.engine import checked_batch_size
+from napari_ood.inference.holding import holding_folder
 from napari_ood.inference.provenance import package_versions
 from napari_ood.models.precision import AUTO, FP32
 
@@ -107,7 +108,7 @@ def run_cohort(
     ------
     RunError, DeviceError
         If the scheduler is not there or went away, the manifest cannot be written, or ``out`` holds
-        the runs of another bundle.
+        the runs of another bundle. HeldError, a RunError, where another process writes ``out``.
     OodError
         If dask.distributed is not installed, a list cannot be read, a folder holds no slides.
     """
@@ -117,13 +118,6 @@ def run_cohort(
     if precision == AUTO:
         raise RunError("a cohort has one precision for all its slides: choose fp32 or bf16")
     Asked(precision, features, batch_size=checked_batch_size("cpu", batch_size, bundle.card))
-    folder = Path(out).absolute()
-    earlier = read_earlier(folder, bundle.hashes)
-    jobs = plan_jobs(slides, folder, names_of(earlier), images=bundle.card.whole_image)
-    if scheduler is None:
-        from napari_ood.models import resolve_device
-
-        device = resolve_device(device)
     settings = Settings(
         bundle=str(bundle.path.absolute()),
         hashes=dict(bundle.hashes),
@@ -136,38 +130,69 @@ def run_cohort(
         features=features,
         task_tiles=task_tiles,
     )
-    notice = on_notice or (lambda text: None)
-    with connected(scheduler, workers, device) as client, token_in(folder) as token:
-        settings = replace(settings, token=token)
-        from napari_ood.cohort.dispatch import Dispatcher
-        from napari_ood.cohort.tasks import CohortPlugin
+    if scheduler is None:
+        from napari_ood.models import resolve_device
 
-        address = dashboard(client)
-        notice(f"dashboard at {address}" if address else NO_DASHBOARD)
-        name = f"napari-ood-{uuid4().hex}"
-        client.register_plugin(CohortPlugin(settings, name), name=name)
-        dispatcher = Dispatcher(client, name, jobs, retries, resources_for(device), notice)
-        facts = {
-            **_facts(bundle, settings, retries),
-            "scheduler": str(client.scheduler_info()["address"]),
-            "dashboard": address,
-            "workers": dispatcher.workers,
-            "earlier": of_others(earlier, (job.slide for job in jobs)),
-        }
+        settings = replace(settings, device=resolve_device(device))
+    folder = Path(out).absolute()
+    heard = _Heard(on_progress, on_notice or (lambda text: None), _polled(cancel))
+    with holding_folder(folder):
+        earlier = read_earlier(folder, bundle.hashes)
+        jobs = plan_jobs(slides, folder, names_of(earlier), images=bundle.card.whole_image)
+        with connected(scheduler, workers, settings.device) as client, token_in(folder) as token:
+            told = replace(settings, token=token)
+            facts = {
+                **_facts(bundle, told, retries),
+                "scheduler": str(client.scheduler_info()["address"]),
+                "dashboard": dashboard(client),
+                "earlier": of_others(earlier, (job.slide for job in jobs)),
+            }
+            return _run_jobs(client, jobs, told, retries, facts, folder, heard)
 
-        def checkpoint() -> None:
-            manifest.write_manifest(folder, manifest.summary(facts, dispatcher.settled()))
 
-        try:
-            _supervise(client, dispatcher, device, _polled(cancel), on_progress, notice, checkpoint)
-            if dispatcher.busy:
-                notice("stopping: workers store what they have (Ctrl-C again: without them)")
-                _stop(client, dispatcher, name)
-        finally:
-            # Also when interrupted or without a scheduler: what is out is given up.
-            _withdraw(client, dispatcher, name)
-            final = manifest.summary(facts, dispatcher.records(), ended=manifest.now())
-            manifest.write_manifest(folder, final)
+@dataclass(frozen=True)
+class _Heard:
+    """Who is told of the cohort, and asked whether to stop."""
+
+    progress: Listener | None
+    notice: Callable[[str], None]
+    stop: Callable[[], bool]
+
+
+def _run_jobs(
+    client: Client,
+    jobs: list[Job],
+    settings: Settings,
+    retries: int,
+    facts: dict[str, Any],
+    folder: Path,
+    heard: _Heard,
+) -> dict[str, Any]:
+    """Have workers run the jobs; keep the manifest up to date, and return it."""
+    from napari_ood.cohort.dispatch import Dispatcher
+    from napari_ood.cohort.tasks import CohortPlugin
+
+    notice = heard.notice
+    notice(f"dashboard at {facts['dashboard']}" if facts["dashboard"] else NO_DASHBOARD)
+    name = f"napari-ood-{uuid4().hex}"
+    client.register_plugin(CohortPlugin(settings, name), name=name)
+    resources = resources_for(settings.device)
+    dispatcher = Dispatcher(client, name, jobs, retries, resources, notice)
+    facts = {**facts, "workers": dispatcher.workers}
+
+    def checkpoint() -> None:
+        manifest.write_manifest(folder, manifest.summary(facts, dispatcher.settled()))
+
+    try:
+        _supervise(client, dispatcher, resources, heard, checkpoint)
+        if dispatcher.busy:
+            notice("stopping: workers store what they have (Ctrl-C again: without them)")
+            _stop(client, dispatcher, name)
+    finally:
+        # Also when interrupted or without a scheduler: what is out is given up.
+        _withdraw(client, dispatcher, name)
+        final = manifest.summary(facts, dispatcher.records(), ended=manifest.now())
+        manifest.write_manifest(folder, final)
     return final
 
 
@@ -200,32 +225,30 @@ def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[],
 def _supervise(
     client: Client,
     dispatcher: Dispatcher,
-    device: str,
-    stop: Callable[[], bool],
-    on_progress: Listener | None,
-    notice: Callable[[str], None],
+    resources: dict[str, float],
+    heard: _Heard,
     checkpoint: Callable[[], object],
 ) -> None:
     """Take reports until none are out or the user cancels."""
-    n_workers, looked, due = 0, float("-inf"), time.monotonic() + MANIFEST_S
+    looked, due = float("-inf"), time.monotonic() + MANIFEST_S
     complained = False
-    while dispatcher.busy and not stop():
+    while dispatcher.busy and not heard.stop():
         now = time.monotonic()
         if now - looked > WORKERS_S:
             looked = now
-            n_workers = len(suitable_workers(client, resources_for(device)))
+            n_workers = len(suitable_workers(client, resources))
             dispatcher.staff(n_workers)
             if not n_workers and not complained:
-                kind = f" with --resources {GPU}=1" if resources_for(device) else ""
-                notice(f"waiting for workers: start some{kind}, or Ctrl-C")
+                kind = f" with --resources {GPU}=1" if resources else ""
+                heard.notice(f"waiting for workers: start some{kind}, or Ctrl-C")
             complained = not n_workers
         if now > due:
             checkpoint()
             written = time.monotonic()
             due = written + max(MANIFEST_S, (written - now) / MANIFEST_SHARE)
         dispatcher.take(POLL_S)
-        if on_progress:
-            on_progress(dispatcher.progress(n_workers))
+        if heard.progress:
+            heard.progress(dispatcher.progress())
 
 
 def _stop(client: Client, dispatcher: Dispatcher, name: str) -> None:

@@ -26,6 +26,7 @@ from napari_ood.inference.engine import (
     resume_output,
     shards_left,
 )
+from napari_ood.inference.holding import check_run
 from napari_ood.inference.network import Network
 from napari_ood.inference.pipeline import Session
 from napari_ood.inference.plan import NO_TISSUE, Plan, warnings_for
@@ -99,6 +100,7 @@ class Workplace:
         """
         with self._busy:
             check_shared(self.settings.token)
+            check_run(Path(job.out))
             slide = self._slide(job)
             scale = check_slide(slide, self.bundle.card)
             settings, out = self.settings, Path(job.out)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_ood.errors import RunError, SlideError
 from napari_ood.inference.asked import Asked
+from napari_ood.inference.holding import holding_run
 from napari_ood.inference.network import Network
 from napari_ood.inference.order import View
 from napari_ood.inference.pipeline import Session
@@ -99,31 +100,35 @@ def run_slide(
     Raises
     ------
     SlideError, BundleError, DeviceError, RunError
-        What is written so far is kept and can be resumed.
+        What is written so far is kept and can be resumed. HeldError, a RunError, where another
+        process is writing ``out``.
     """
     from napari_ood.models import resolve_device
 
     device = resolve_device(device)
     size = checked_batch_size(device, batch_size, bundle.card)
     asked = Asked(precision, features, device, size)
-    plan, writer, done = open_output(Path(out), slide, bundle, region, stride, tissue, roi, asked)
-    todo = shards_left(plan, done)
-    if todo:
-        network = open_network(bundle, device, size, writer.arithmetic)
-        n_done = int(done.sum())
-        with closing(network):  # last: it waits for threads, and a second Ctrl-C may strike there
-            session = Session(
-                slide, plan, writer, network, todo, n_done, on_progress, view,
-                done=done if n_done else None,
-            )  # fmt: skip
-            started = time.time()
-            try:
-                with PRECEDENCE.taken():
-                    session.run(_polled(cancel))
-            finally:
-                arguments = {"device": device, "batch_size": size}
-                writer.add_session(session_record(started, session.report(), arguments))
-    return Run(writer.path, bundle)
+    path = Path(out)
+    with holding_run(path):
+        plan, writer, done = open_output(path, slide, bundle, region, stride, tissue, roi, asked)
+        todo = shards_left(plan, done)
+        if todo:
+            network = open_network(bundle, device, size, writer.arithmetic)
+            n_done = int(done.sum())
+            # Closed last: it waits for threads, and a second Ctrl-C may strike there.
+            with closing(network):
+                session = Session(
+                    slide, plan, writer, network, todo, n_done, on_progress, view,
+                    done=done if n_done else None,
+                )  # fmt: skip
+                started = time.time()
+                try:
+                    with PRECEDENCE.taken():
+                        session.run(_polled(cancel))
+                finally:
+                    arguments = {"device": device, "batch_size": size}
+                    writer.add_session(session_record(started, session.report(), arguments))
+    return Run(path, bundle)
 
 
 def open_network(
