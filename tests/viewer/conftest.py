@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from napari_ood.viewer.bridge import Bridge
 from napari_ood.viewer.job import Job
 
 MPP = 0.5
-HELD_S = 3.0
+MOST_HELD_S = 120
 SHAPE = (640, 960)
 TISSUE = (200, 120, 180)
 INK = (20, 60, 200)
@@ -55,23 +56,26 @@ def slide(slide_path: Path) -> Iterator[Slide]:
 
 
 @pytest.fixture
-def many_slow_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small shards, and an engine that rests after its first one until the run is cancelled.
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Small shards, and an engine that rests after its first one: let go by setting the event.
 
-    However fast the machine, a run lasts ``HELD_S`` unless it is interrupted.
+    However fast or slow the machine, a run goes on until it is cancelled or let go.
     """
     monkeypatch.setattr("napari_ood.inference.plan.BLOCK_PX", 128)
     monkeypatch.setattr("napari_ood.inference.plan.SHARD_TILES", (2, 32))
+    let_go = threading.Event()
 
     class Held(Aside[Any]):
         def __call__(self, news: Any) -> None:
             super().__call__(news)
             job: Job = self._listener.__self__
-            until = job.__dict__.setdefault("held_until", time.monotonic() + HELD_S)
-            while not job.cancelled and time.monotonic() < until:
-                time.sleep(0.01)
+            until = time.monotonic() + MOST_HELD_S
+            while not (job.cancelled or let_go.wait(0.01)):
+                assert time.monotonic() < until, "nobody cancelled the run or let it go"
 
     monkeypatch.setattr("napari_ood.viewer.job.Aside", Held)
+    yield let_go
+    let_go.set()
 
 
 def finish(bridge: Bridge, seconds: float = 60) -> None:

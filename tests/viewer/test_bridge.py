@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -220,8 +221,9 @@ def test_a_drawn_shape_is_the_region_of_the_run(viewer: ViewerModel, tiny_bundle
     assert viewer.layers.selection.active.name == "Shapes", "the selection is left alone"
 
 
-@pytest.mark.usefixtures("many_slow_reports")
-def test_cancel_keeps_what_is_done_and_run_goes_on(viewer: ViewerModel, tiny_bundle: Bundle):
+def test_cancel_keeps_what_is_done_and_run_goes_on(
+    viewer: ViewerModel, tiny_bundle: Bundle, held: threading.Event
+):
     bridge = bridge_of(viewer)
     session = bridge.session
     session.use_bundle(tiny_bundle)
@@ -236,6 +238,7 @@ def test_cancel_keeps_what_is_done_and_run_goes_on(viewer: ViewerModel, tiny_bun
     assert np.isfinite(shown.scores[Overlay.OOD]).sum() == stored.n_tiles
     assert session.state.output.resumes
     assert session.state.phase is Phase.IDLE
+    held.set()
     assert bridge.run()
     finish(bridge)
     assert open_run(shown.path).complete

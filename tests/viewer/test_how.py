@@ -187,7 +187,7 @@ def test_chosen_with_the_mouse_a_run_is_computed_and_kept_so(dock: Any, qtbot: A
 
 
 @needs_display
-@pytest.mark.usefixtures("many_slow_reports")
+@pytest.mark.usefixtures("held")
 def test_nothing_of_it_can_be_changed_while_a_run_goes_on(dock: Any, qtbot: Any) -> None:
     row = dock.run.how
     click(row.button)

@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import queue
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from napari_ood.cohort import manifest
 from napari_ood.cohort.client import suitable_workers
+from napari_ood.cohort.handout import KILLED, Handout, Ticket
 from napari_ood.cohort.plan import Job
 from napari_ood.cohort.progress import CohortProgress
 from napari_ood.cohort.tally import Tally
-from napari_ood.cohort.tasks import Failure, Report, begin_slide, failure_of, run_part
+from napari_ood.cohort.tasks import Failure, Report
 from napari_ood.cohort.track import Track
-from napari_ood.cohort.work import Begun, Cells, Work
-from napari_ood.errors import RunError
+from napari_ood.cohort.work import Begun, Cells
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 OPEN_SLIDES = 1000
 """Slides, at least, that the scheduler knows of: it would need 1 GB for a hundred thousand."""
 SLIDES_PER_WORKER = 4
 """Or so many per worker, where that is more: the next task is there before one is finished."""
-KILLED = "KilledWorker"
-"""dask's name for what becomes of the tasks of a worker that died."""
-REPORTS = 200
-"""Reports that are fetched at once: a message for each takes longer than all that it says."""
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """A task that was handed out.
-
-    Attributes
-    ----------
-    cells : shards of the track's slide; None: begin it
-    attempt : how often it failed before
-    alone : whether its worker has no other task
-    """
-
-    track: Track
-    cells: Cells | None
-    attempt: int
-    future: Future[Report]
-    alone: bool = False
 
 
 class Dispatcher:
@@ -72,10 +47,9 @@ class Dispatcher:
         resources: dict[str, float],
         on_notice: Callable[[str], None],
     ) -> None:
-        self._client, self._name = client, name
-        self._retries, self._resources, self._notice = retries, resources, on_notice
-        self._finished: queue.SimpleQueue[Future[Report]] = queue.SimpleQueue()
-        self._tickets: dict[str, Ticket] = {}
+        self._client, self._resources = client, resources
+        self._retries, self._notice = retries, on_notice
+        self._out = Handout(client, name, resources)
         self.tracks = [Track(job, rank) for rank, job in enumerate(jobs)]
         self.workers: dict[str, dict[str, Any]] = {}
         self._unfit: set[str] = set()  # addresses of workers that cannot do any of it
@@ -90,7 +64,7 @@ class Dispatcher:
     @property
     def busy(self) -> bool:
         """Whether tasks are out, or wait to be tried again."""
-        return bool(self._tickets or self._suspects)
+        return bool(self._out.tickets or self._suspects)
 
     def staff(self, n_workers: int) -> None:
         """Take note of how many workers there are, and give them enough to do."""
@@ -101,71 +75,34 @@ class Dispatcher:
         """Hand out slides until there is enough to do for all workers."""
         most = max(OPEN_SLIDES, SLIDES_PER_WORKER * self._n_workers)
         if not self._waiting or self._n_open > most / 2:
-            return  # many at once take a tenth of the time
+            return
         tracks = [
             self._waiting.popleft() for _ in range(min(most - self._n_open, len(self._waiting)))
         ]
         self._n_open += len(tracks)
-        futures = self._client.map(
-            begin_slide,
-            [self._name] * len(tracks),
-            [track.job for track in tracks],
-            key=[f"ood-slide-{track.rank}-{uuid4().hex}" for track in tracks],
-            pure=False,
-            resources=self._resources or None,
-            # dask also takes a function, as of annotations; a lambda travels by value, so that the
-            # scheduler need not have this package.
-            priority=lambda key: -int(key.split("-")[2]),  # type: ignore[arg-type]
-        )
-        for track, future in zip(tracks, futures, strict=True):
-            self._handed_out(Ticket(track, None, 0, future))
+        self._out.begin(tracks)
 
-    def take(self, timeout: float) -> bool:
-        """Wait for one report and act on it; return whether there was one.
+    def take(self, timeout: float) -> None:
+        """Wait for a report, and act on all that are there.
 
         Raises
         ------
         RunError
             If the scheduler went away.
         """
-        futures = self._finished_futures(timeout)
-        reports = self._fetched(futures)
-        for future in futures:
-            key = str(future.key)
-            ticket = self._tickets.pop(key, None)
-            if ticket is not None:  # else it was taken back
-                self._take(ticket, reports.get(key))
+        for ticket, came, stored in self._out.returned(timeout):
+            self._take(ticket, came, stored)
         self._try_suspects()
-        return bool(futures)
 
-    def _finished_futures(self, timeout: float) -> list[Future[Report]]:
-        """Those that ended since the last call; waits for one."""
-        found: list[Future[Report]] = []
-        try:
-            found.append(self._finished.get(timeout=timeout))
-            while len(found) < REPORTS:
-                found.append(self._finished.get_nowait())
-        except queue.Empty:
-            pass
-        return found
-
-    def _fetched(self, futures: list[Future[Report]]) -> dict[str, Report]:
-        """What workers sent, by key; {} where not all of it can be had at once."""
-        ready = [future for future in futures if future.status == "finished"]
-        if len(ready) < 2:
-            return {}
-        try:
-            found = self._client.gather(ready)
-        except Exception:  # noqa: BLE001  asked for one by one, each says what is wrong with it
-            return {}
-        return {str(future.key): report for future, report in zip(ready, found, strict=True)}
-
-    def _take(self, ticket: Ticket, report: Report | None) -> None:
+    def _take(self, ticket: Ticket, came: Report | Failure, stored: int) -> None:
         track = ticket.track
         before = track.share, len(track.works)
-        outcome, worker = self._outcome(ticket, report)
+        if isinstance(came, Report):
+            self._met(track, came)
+        outcome = came.outcome if isinstance(came, Report) else came
         if isinstance(outcome, Failure):
-            self._failed(ticket, outcome, worker)
+            self._tally.kept(stored)
+            self._failed(ticket, outcome, came.worker if isinstance(came, Report) else None)
         else:
             work = outcome.work if isinstance(outcome, Begun) else outcome
             if work is not None:
@@ -189,27 +126,14 @@ class Dispatcher:
         self._stopping = True
         self._waiting.clear()
         self._suspects.clear()
-        # The scheduler is asked: it knows of a task that has just ended before this process does.
-        # A lambda travels by value: the scheduler need not have this package.
-        begun = self._client.run_on_scheduler(
-            lambda keys, dask_scheduler: {
-                key for key in keys
-                if key in dask_scheduler.tasks
-                and dask_scheduler.tasks[key].state in ("processing", "memory", "erred")
-            },
-            set(self._tickets),
-        )  # fmt: skip
-        self._take_back(set(self._tickets) - begun)
+        self._out.take_back_waiting()
 
     def cancel(self) -> None:
         """Take back all that is out, and hear no more of it."""
         self._stopping = True
         self._waiting.clear()
         self._suspects.clear()
-        self._take_back(set(self._tickets))
-
-    def _take_back(self, keys: set[str]) -> None:
-        self._client.cancel([self._tickets.pop(key).future for key in sorted(keys)])
+        self._out.take_back_all()
 
     def records(self) -> list[dict[str, Any]]:
         """What became of each slide, in the order of the jobs; ends those that are open."""
@@ -221,7 +145,11 @@ class Dispatcher:
 
     def progress(self) -> CohortProgress:
         """Where the cohort stands."""
-        return self._tally.progress(self._n_workers)
+        under_way = (
+            (n, ticket.track.job.size * ticket.track.share_of_task * n / max(total, 1))
+            for ticket, n, total in self._out.under_way()
+        )
+        return self._tally.progress(self._n_workers, under_way)
 
     def _submit(
         self,
@@ -231,44 +159,10 @@ class Dispatcher:
         among: Sequence[str] = (),
         alone: bool = False,
     ) -> None:
-        what = "slide" if cells is None else "part"
-        task = (begin_slide, self._name, track.job)
-        future = self._client.submit(
-            *(task if cells is None else (run_part, *task[1:], cells)),
-            key=f"ood-{what}-{uuid4().hex}",
-            pure=False,
-            resources=self._resources or None,
-            workers=among or None,
-            allow_other_workers=bool(among),  # should all of these be gone by then
-            # Largest slides first, with all their parts; what failed once, last: what it did to
-            # one worker it shall not do to those that still have work.
-            priority=-track.rank - attempt * len(self.tracks),
-        )
-        self._handed_out(Ticket(track, cells, attempt, future, alone))
-
-    def _handed_out(self, ticket: Ticket) -> None:
-        ticket.track.open_tasks += 1
-        self._tickets[str(ticket.future.key)] = ticket
-        ticket.future.add_done_callback(self._finished.put)
-
-    def _outcome(
-        self, ticket: Ticket, report: Report | None
-    ) -> tuple[Begun | Work | Failure, str | None]:
-        """What became of a task, and the address of the worker that told it."""
-        future = ticket.future
-        if report is not None or future.status == "finished":
-            report = report or future.result()
-            self._met(ticket.track, report)
-            return report.outcome, report.worker
-        if future.status != "error":
-            raise RunError("the scheduler went away: what was computed is kept; run the same again")
-        error = future.exception()
-        if type(error).__name__ == KILLED:
-            where = "part of it" if ticket.cells else "it"
-            advice = "it may lack memory; its log says more"
-            words = f"the worker died that ran {where}: {advice}"
-            return Failure(KILLED, words, True), None
-        return failure_of(error), None
+        # Largest slides first, with all their parts; what failed once, last: what it did to one
+        # worker it shall not do to those that still have work.
+        priority = -track.rank - attempt * len(self.tracks)
+        self._out.submit(track, cells, attempt, priority, among, alone)
 
     def _met(self, track: Track, report: Report) -> None:
         """Note who did it; tell when workers do not have the same packages."""
@@ -313,9 +207,9 @@ class Dispatcher:
         """Once nothing else is out, hand out as many as there are workers: one for each."""
         if not self._suspects or self._waiting:
             return
-        if not all(ticket.alone for ticket in self._tickets.values()):
+        if not all(ticket.alone for ticket in self._out.tickets.values()):
             return
-        while self._suspects and len(self._tickets) < max(1, self._n_workers):
+        while self._suspects and len(self._out.tickets) < max(1, self._n_workers):
             ticket = self._suspects.popleft()
             ticket.track.open_tasks -= 1
             # With no tries left it still gets this one: nothing says that it was the culprit.

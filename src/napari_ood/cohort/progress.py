@@ -13,11 +13,11 @@ class CohortProgress:
     Attributes
     ----------
     n_slides, n_done, n_failed : slides in all, complete, given up
-    n_tiles : tiles that this call computed
+    n_tiles : tiles that this call computed and stored, those of tasks under way included
     n_workers : workers that are connected now
     seconds : wall seconds since the first task was handed out
     tiles_per_s : of all workers together
-    seconds_left : by the bytes of slides that are left; None before any was finished
+    seconds_left : by the bytes of slides that are left; None before any tile was stored
     """
 
     n_slides: int

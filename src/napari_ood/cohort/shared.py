@@ -11,6 +11,8 @@ from uuid import uuid4
 from napari_ood.errors import RunError
 from napari_ood.inference.store import disk_error
 
+TOKEN = ".cohort-"
+
 
 class UnfitError(RunError):
     """This machine cannot do the cohort's work, whatever the slide: another one may."""
@@ -20,15 +22,19 @@ class UnfitError(RunError):
 def token_in(folder: Path) -> Iterator[str]:
     """Path of a file that lies in the cohort's folder as long as the cohort goes on.
 
+    To be called by who holds the folder: what cohorts left that were killed is cleared away.
+
     Raises
     ------
     RunError
         If it cannot be written.
     """
     # Of a new name: what a network file system knows of a folder may be seconds old.
-    path = folder / f".cohort-{uuid4().hex}"
+    path = folder / f"{TOKEN}{uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"{TOKEN}*"):
+            left.unlink(missing_ok=True)
         path.touch(exist_ok=False)
     except OSError as error:
         raise disk_error(folder, error, begun=False) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from napari_ood.cohort.plan import Job
 from napari_ood.cohort.progress import CohortProgress
@@ -33,17 +33,30 @@ class Tally:
         if works:
             self._bytes_done += size * (share - (share_before if n_works_before else 0.0))
 
-    def progress(self, n_workers: int) -> CohortProgress:
-        """Where the cohort stands."""
+    def kept(self, n_tiles: int) -> None:
+        """Count what a task had stored before it failed: it is not computed again."""
+        self._n_tiles += n_tiles
+
+    def progress(self, n_workers: int, under_way: Iterable[tuple[int, float]]) -> CohortProgress:
+        """Where the cohort stands.
+
+        Parameters
+        ----------
+        n_workers : that are there
+        under_way : of each task that was begun: tiles stored, and the slide's bytes they stand for
+        """
         seconds = max(time.monotonic() - self._started, 1e-9)
-        computed, left = self._bytes_done, max(self._bytes_left, 0.0)
+        stored = list(under_way)
+        n_tiles = self._n_tiles + sum(n for n, _ in stored)
+        size = sum(size for _, size in stored)
+        computed, left = self._bytes_done + size, max(self._bytes_left - size, 0.0)
         return CohortProgress(
             n_slides=self._n_slides,
             n_done=self._n_done,
             n_failed=self._n_failed,
-            n_tiles=self._n_tiles,
+            n_tiles=n_tiles,
             n_workers=n_workers,
             seconds=seconds,
-            tiles_per_s=self._n_tiles / seconds,
+            tiles_per_s=n_tiles / seconds,
             seconds_left=left / computed * seconds if computed else None,
         )

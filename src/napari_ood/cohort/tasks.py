@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from napari_ood.cohort.plan import Job, Settings
 from napari_ood.cohort.shared import UnfitError
 from napari_ood.cohort.work import Begun, Cells, Work, Workplace, describe_worker
 from napari_ood.errors import OodError
+
+TELL_S = 1.0
+"""How often a task tells of itself: a thousand workers are a thousand events a second."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,28 @@ class CohortPlugin(WorkerPlugin):
         return self._workplace
 
 
+class Teller:
+    """Tells of a task while it runs: an event with its key, tiles stored, tiles in all.
+
+    Parameters
+    ----------
+    worker : that runs it
+    topic : of the events
+    key : of the task
+    """
+
+    def __init__(self, worker: Worker, topic: str, key: str) -> None:
+        self._worker, self._topic, self._key = worker, topic, key
+        self._told = float("-inf")
+
+    def __call__(self, n_tiles: int, n_total: int) -> None:
+        """Tell, unless it was told just before."""
+        now = time.monotonic()
+        if now - self._told >= TELL_S:
+            self._told = now
+            self._worker.log_event(self._topic, [self._key, n_tiles, n_total])
+
+
 def begin_slide(name: str, job: Job) -> Report:
     """Task: open a slide, begin its run, and compute it if it is small."""
     return _reported(name, lambda workplace: workplace.begin(job))
@@ -95,8 +121,9 @@ def _reported(name: str, task: Callable[[Workplace], Begun | Work]) -> Report:
         assert isinstance(plugin, CohortPlugin)
         # Pyramids are dask arrays: left to itself, dask would have the cluster compute them, send
         # their pixels around, and wait for workers that wait for this task.
-        with dask.config.set(scheduler="threads"):
-            outcome = task(plugin.workplace)
+        teller = Teller(worker, name, str(worker.get_current_task()))
+        with dask.config.set(scheduler="threads"), plugin.workplace.at_work(teller) as workplace:
+            outcome = task(workplace)
     except Exception as error:  # noqa: BLE001  whatever it is, the other slides go on
         outcome = failure_of(error)
     return Report(outcome, worker.address, describe_worker())

@@ -37,6 +37,11 @@ class Track:
         parts = len(self.begun.parts) if self.begun else 0
         return len(self.works) / parts if parts else 0.0
 
+    @property
+    def share_of_task(self) -> float:
+        """What one of its tasks is of the slide."""
+        return 1 / len(self.begun.parts) if self.begun and self.begun.parts else 1.0
+
     def finish(self) -> dict[str, Any]:
         """Store the session of a slide that ran in parts, and sum the slide up."""
         n_tiles, n_new = self._tiles()

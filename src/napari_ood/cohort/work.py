@@ -6,6 +6,8 @@ import platform
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 OPEN_SLIDES = 4
 """Slides that a worker keeps open: parts of a few slides may come in turns."""
+
+Tell = Callable[[int, int], None]
+"""Called with tiles that a task has stored, and will have."""
 
 Cells = tuple[tuple[int, int], ...]
 """Shards, by their row and column among a run's shards."""
@@ -79,7 +84,7 @@ class Begun:
 class Workplace:
     """A worker's bundle, network and open slides, kept from task to task.
 
-    One task at a time: its network and its slides are not shared between threads.
+    One task at a time (``at_work``): its network and its slides are not shared between threads.
     """
 
     settings: Settings
@@ -89,6 +94,17 @@ class Workplace:
         self._slides: OrderedDict[str, Slide] = OrderedDict()
         self._open: tuple[Arithmetic, Network] | None = None
         self._busy = threading.Lock()
+        self._tell: Tell | None = None
+
+    @contextmanager
+    def at_work(self, tell: Tell | None = None) -> Iterator[Workplace]:
+        """Wait until nobody else works here; ``tell`` hears how far the task is meanwhile."""
+        with self._busy:
+            self._tell = tell
+            try:
+                yield self
+            finally:
+                self._tell = None
 
     def begin(self, job: Job) -> Begun:
         """Open a slide and begin or resume its run; compute it too, where it is small.
@@ -98,30 +114,29 @@ class Workplace:
         SlideError, RunError
             UnfitError where it is this machine's fault.
         """
-        with self._busy:
-            check_shared(self.settings.token)
-            check_run(Path(job.out))
-            slide = self._slide(job)
-            scale = check_slide(slide, self.bundle.card)
-            settings, out = self.settings, Path(job.out)
-            size = checked_batch_size(self.device, settings.batch_size, self.bundle.card)
-            how = Asked(settings.precision, settings.features, self.device, size)
-            plan, writer, done = open_output(
-                out, slide, self.bundle, None, settings.stride, settings.tissue, asked=how
-            )
-            facts = (slide.fingerprint(), int(done.sum()), int(plan.tissue.sum()))
-            warnings = (*warnings_for(slide, self.bundle.card), *([scale] if scale else []))
-            if not plan.tissue.any():
-                warnings += (NO_TISSUE,)
-            todo = shards_left(plan, done)
-            parts = self._parts(plan, todo, done) if todo else ()
-            if len(parts) > WHOLE_SLIDE_TASKS:
-                return Begun(*facts, warnings, parts=parts)
-            if not todo:
-                return Begun(*facts, warnings)
-            work = self._compute(slide, plan, writer, todo, done)
-            writer.add_session(work.session)
-            return Begun(*facts, warnings, work)
+        check_shared(self.settings.token)
+        check_run(Path(job.out))
+        slide = self._slide(job)
+        scale = check_slide(slide, self.bundle.card)
+        settings, out = self.settings, Path(job.out)
+        size = checked_batch_size(self.device, settings.batch_size, self.bundle.card)
+        how = Asked(settings.precision, settings.features, self.device, size)
+        plan, writer, done = open_output(
+            out, slide, self.bundle, None, settings.stride, settings.tissue, asked=how
+        )
+        facts = (slide.fingerprint(), int(done.sum()), int(plan.tissue.sum()))
+        warnings = (*warnings_for(slide, self.bundle.card), *([scale] if scale else []))
+        if not plan.tissue.any():
+            warnings += (NO_TISSUE,)
+        todo = shards_left(plan, done)
+        parts = self._parts(plan, todo, done) if todo else ()
+        if len(parts) > WHOLE_SLIDE_TASKS:
+            return Begun(*facts, warnings, parts=parts)
+        if not todo:
+            return Begun(*facts, warnings)
+        work = self._compute(slide, plan, writer, todo, done)
+        writer.add_session(work.session)
+        return Begun(*facts, warnings, work)
 
     def part(self, job: Job, cells: Cells) -> Work:
         """Compute some shards of a run that exists, but for those that are done by now.
@@ -131,20 +146,19 @@ class Workplace:
         SlideError, RunError
             UnfitError where it is this machine's fault.
         """
-        with self._busy:
-            check_shared(self.settings.token)
-            slide = self._slide(job)
-            plan, writer = resume_output(Path(job.out), slide, self.bundle)
-            wanted = set(cells)
-            here = [
-                shard for shard in shards(plan.tissue.shape, plan.shard)
-                if cell_of(shard, plan) in wanted
-            ]  # fmt: skip
-            # A worker that died, or was only thought to, may have stored some of them.
-            done = np.ones(plan.tissue.shape, bool)
-            for shard in here:  # of the others it is not looked up: it takes a file each
-                done[shard.slices] = writer.done(shard)
-            return self._compute(slide, plan, writer, shards_left(plan, done), done)
+        check_shared(self.settings.token)
+        slide = self._slide(job)
+        plan, writer = resume_output(Path(job.out), slide, self.bundle)
+        wanted = set(cells)
+        here = [
+            shard for shard in shards(plan.tissue.shape, plan.shard)
+            if cell_of(shard, plan) in wanted
+        ]  # fmt: skip
+        # A worker that died, or was only thought to, may have stored some of them.
+        done = np.ones(plan.tissue.shape, bool)
+        for shard in here:  # of the others it is not looked up: it takes a file each
+            done[shard.slices] = writer.done(shard)
+        return self._compute(slide, plan, writer, shards_left(plan, done), done)
 
     def close(self) -> None:
         """Stop what is being computed within a batch, then let go of the slides."""
@@ -243,9 +257,12 @@ class Workplace:
         started = time.time()
         network = self._network(writer.arithmetic)
         arguments = {"device": self.device, "batch_size": network.batch_size}
+        tell, n_tiles = self._tell, int((plan.tissue & ~done).sum())
         session = Session(
-            slide, plan, writer, network, todo, 0, None, None, cores=self._cores(), done=done
-        )
+            slide, plan, writer, network, todo, 0,
+            on_progress=tell and (lambda progress: tell(progress.n_done, n_tiles)),
+            view=None, cores=self._cores(), done=done,
+        )  # fmt: skip
         if todo:
             session.run(self.stopped.is_set)
         report = session.report()

@@ -93,25 +93,25 @@ class WinogradConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         from napari_ood.models.machine_code import this_processor
-        from napari_ood.models.winograd_code import panel
+        from napari_ood.models.winograd_code import panel, room
 
         self.stride = conv.stride[0]
         compiled(self.stride)
-        weight = conv.weight.detach().float()
-        n_out, n_in = weight.shape[:2]
-        self.n_out, width = n_out, panel(this_processor())
+        weight = conv.weight.detach()
+        self.n_out, self.n_in = weight.shape[:2]
+        width = panel(this_processor())
+        taps = nn.functional.pad(weight, (0, 0) * 3 + (0, -self.n_out % width))
+        self.padded = len(taps)
+        # Laid out as they are to be before they become four or nine times as many.
+        taps = taps.reshape(-1, width, self.n_in, 9).permute(3, 0, 2, 1).reshape(9, -1)
         _, kernel, _ = transforms(self.stride)
-        both = torch.from_numpy(np.kron(kernel, kernel))
-        taps = weight.permute(2, 3, 1, 0).reshape(9, -1)
-        # In double precision, and in parts that fit the cache.
-        parts = [(both @ part.double()).float() for part in torch.split(taps, 1 << 14, dim=1)]
-        planes = torch.cat(parts, dim=1).view(-1, n_in, n_out)
-        planes = nn.functional.pad(planes, (0, -n_out % width))
-        panels = planes.view(len(planes), n_in, -1, width).transpose(1, 2)
-        self.shape = panels.shape
-        bias = torch.zeros(n_out) if conv.bias is None else conv.bias.detach().float().clone()
+        self.rooms = tuple(
+            room(len(kernel) ** 2, PATCHES, channels) for channels in (self.n_in, self.padded)
+        )
+        kernels = torch.from_numpy(np.kron(kernel, kernel)).float() @ taps
+        bias = torch.zeros(self.n_out) if conv.bias is None else conv.bias.detach().clone()
         # Flat, or whoever makes a network channels_last would turn them as well.
-        self.register_buffer("kernels", panels.flatten())
+        self.register_buffer("kernels", kernels.flatten())
         self.register_buffer("bias", bias)
 
     @staticmethod
@@ -133,21 +133,17 @@ class WinogradConv2d(nn.Module):
         """``[B, C, H, W]`` → ``[B, K, H', W']``, float32, channels_last."""
         # The code sees addresses only, so it must get what it expects.
         x = x.to("cpu", torch.float32).permute(0, 2, 3, 1).contiguous()
-        from napari_ood.models.winograd_code import room
-
         n, height, width, n_in = x.shape
-        products, n_panels, expected, panel = self.shape
-        if n_in != expected:
-            raise ValueError(f"images of {n_in} channels for a convolution of {expected}")
+        if n_in != self.n_in:
+            raise ValueError(f"images of {n_in} channels for a convolution of {self.n_in}")
         high, wide = -(-height // self.stride), -(-width // self.stride)
         rows, columns = -(-high // OUTPUTS), -(-wide // OUTPUTS)
-        padded = n_panels * panel
         out = x.new_empty(n, high, wide, self.n_out)
-        patches, sums = (x.new_empty(room(products, PATCHES, c)) for c in (n_in, padded))
+        patches, sums = (x.new_empty(floats) for floats in self.rooms)
         tensors = x, self.kernels, self.bias, out, patches, sums
         compiled(self.stride)(
             *(tensor.data_ptr() for tensor in tensors),
             *(n * rows * columns, PATCHES, rows, columns),
-            *(height, width, n_in, high, wide, self.n_out, padded),
+            *(height, width, n_in, high, wide, self.n_out, self.padded),
         )
         return out.permute(0, 3, 1, 2)  # NHWC in memory *is* channels_last
