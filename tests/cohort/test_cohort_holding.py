@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from napari_ood.cohort import CohortProgress, read_manifest
-from napari_ood.inference.holding import HeldError, holding_folder, holding_run
+from napari_ood.cohort.shared import token_in
+from napari_ood.inference.holding import WHOLE_FOLDER, HeldError, holding_folder, holding_run
 
 Cohort = Callable[..., dict[str, Any]]
 
@@ -41,3 +42,11 @@ def test_a_slide_that_is_run_by_somebody_else_fails_alone(
     assert records["small"]["error"]["kind"] == "HeldError"
     assert records["large"]["outcome"] == "done"
     assert cohort(slides, out=tmp_path)["counts"]["done"] == 2
+
+
+def test_what_a_killed_cohort_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / f".cohort-{'0' * 32}").touch()
+    with holding_folder(tmp_path), token_in(tmp_path) as token:
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {WHOLE_FOLDER, Path(token).name}
+    assert not list(tmp_path.iterdir())
