@@ -27,13 +27,14 @@ from napari_ood.viewer.board_table import BoardTable
 from napari_ood.viewer.dock_cohort import BESIDE_PX, CohortDock
 from napari_ood.viewer.drift_plot import DriftPlot
 from napari_ood.viewer.flight import view_now
+from pace import best
 
 from .conftest import MPP, needs_display, write_slide
 
 BY = {column.key: i for i, column in enumerate(COLUMNS)}
 UP, DOWN = Qt.SortOrder.AscendingOrder, Qt.SortOrder.DescendingOrder
 QUICK_S = 0.1
-"""What no event of the GUI may take, on average; the machine may be busy."""
+"""CPU time that no event of the GUI may take of its thread."""
 
 
 def row(i: int, ood: float | None = 0.05, **more: Any) -> SlideRow:
@@ -94,6 +95,13 @@ def test_what_cells_say(model: BoardModel) -> None:
     assert tip == "its bundle is gone"
 
 
+def seconds(do: Callable[[], object]) -> float:
+    """CPU time of this thread."""
+    began = time.thread_time()
+    do()
+    return time.thread_time() - began
+
+
 def test_ten_thousand_slides_are_quick(qtbot: QtBot) -> None:
     model = BoardModel()
     table = BoardTable(model)
@@ -102,22 +110,22 @@ def test_ten_thousand_slides_are_quick(qtbot: QtBot) -> None:
     table.show()
     rows = {i: row(i, (i * 7919 % 10_000) / 10_000, scanner=f"S{i % 7}") for i in range(10_000)}
 
-    def seconds(do: Callable[[], object]) -> float:
-        began = time.process_time()
-        do()
-        return time.process_time() - began
-
     model.take(rows)
     picture = QImage(900, 500, QImage.Format.Format_RGB32)
-    table.choose(5)
-    took = {
-        "taking 500 rows": seconds(lambda: model.take({i: rows[i] for i in range(500)})),
-        "ordering": seconds(lambda: model.sort(BY["scanner"], UP)),
-        "filtering": seconds(lambda: model.set_filter("slide-01 s3")),
-        "all again": seconds(lambda: model.set_filter("")),
-        "drawing": seconds(lambda: table.render(picture)),
-        "choosing": seconds(lambda: table.choose(9_999)),
-    }
+
+    def parts() -> dict[str, float]:
+        model.sort(BY["ood"], DOWN)
+        table.choose(5)
+        return {
+            "taking 500 rows": seconds(lambda: model.take({i: rows[i] for i in range(500)})),
+            "ordering": seconds(lambda: model.sort(BY["scanner"], UP)),
+            "filtering": seconds(lambda: model.set_filter("slide-01 s3")),
+            "all again": seconds(lambda: model.set_filter("")),
+            "drawing": seconds(lambda: table.render(picture)),
+            "choosing": seconds(lambda: table.choose(9_999)),
+        }
+
+    took = best(parts, QUICK_S)
     assert max(took.values()) < QUICK_S, took
     assert model.rowCount() == 10_000 and table.current == 9_999
 
@@ -140,27 +148,30 @@ def test_reading_ten_thousand_slides_holds_up_nobody(qtbot: QtBot, tmp_path: Pat
         for i in range(10_000)
     ]  # fmt: skip
     (tmp_path / "cohort.json").write_text(json.dumps({"format_version": 1, "slides": records}))
-    dock = CohortDock(ViewerModel())
-    qtbot.addWidget(dock)
-    dock.resize(1200, 500)
-    dock.show()
-    dock.read(tmp_path)
-    turns: list[float] = []
-    poll = dock._poll
 
-    def timed() -> None:
-        began = time.thread_time()
-        poll()
-        QApplication.processEvents()
-        turns.append(time.thread_time() - began)
+    def longest_turn() -> dict[str, float]:
+        dock = CohortDock(ViewerModel())
+        qtbot.addWidget(dock)
+        dock.resize(1200, 500)
+        dock.show()
+        dock.read(tmp_path)
+        turns: list[float] = []
+        poll = dock._poll
 
-    dock._timer.timeout.disconnect()
-    dock._timer.timeout.connect(timed)
-    qtbot.waitUntil(lambda: dock.reading.outcome is not None, timeout=120_000)
-    assert dock.model.rowCount() == 10_000
-    assert dock.words.text() == "10,000 slides, 10,000 failed"
-    assert sorted(turns)[-1] < QUICK_S, turns
-    dock.teardown()
+        def turn() -> None:
+            poll()
+            QApplication.processEvents()
+
+        dock._timer.timeout.disconnect()
+        dock._timer.timeout.connect(lambda: turns.append(seconds(turn)))
+        qtbot.waitUntil(lambda: dock.reading.outcome is not None, timeout=120_000)
+        assert dock.model.rowCount() == 10_000
+        assert dock.words.text() == "10,000 slides, 10,000 failed"
+        dock.teardown()
+        return {"a turn": max(turns)}
+
+    took = best(longest_turn, QUICK_S)
+    assert max(took.values()) < QUICK_S, took
 
 
 def test_plot_of_many_slides(qtbot: QtBot) -> None:
@@ -171,9 +182,8 @@ def test_plot_of_many_slides(qtbot: QtBot) -> None:
     (track,) = drift_of(rows).tracks
     plot.set_track(track, rows)
     picture = QImage(500, 240, QImage.Format.Format_RGB32)
-    began = time.process_time()
-    plot.render(picture)
-    assert time.process_time() - began < 2 * QUICK_S
+    took = best(lambda: {"drawing": seconds(lambda: plot.render(picture))}, 2 * QUICK_S)
+    assert took["drawing"] < 2 * QUICK_S
     plot.set_track(None, rows)  # nothing to draw is drawn, too
     plot.render(picture)
 
@@ -243,7 +253,7 @@ def test_a_double_click_opens_the_slide_where_it_is_worst(
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1200, 900)
     dock = viewer.window.add_plugin_dock_widget("napari-ood", "OOD cohort")[1]
-    qtbot.waitUntil(lambda: dock.width() > BESIDE_PX)  # it goes below the canvas
+    qtbot.waitUntil(lambda: dock.width() > BESIDE_PX, timeout=30_000)  # it goes below the canvas
     assert not dock.split.isVisible() and "Choose the folder" in dock.words.text()
     dock.read(cohort)
     wait_for(qtbot, dock)
@@ -258,7 +268,7 @@ def test_a_double_click_opens_the_slide_where_it_is_worst(
     assert state.slide is not None and state.slide.name == first.name
     assert state.maps is not None and state.maps.path == Path(first.run)
     assert isinstance(first.worst, WorstRegion)
-    qtbot.waitUntil(lambda: not dock.opening._timer.isActive(), timeout=5000)
+    qtbot.waitUntil(lambda: not dock.opening._timer.isActive(), timeout=30_000)
     y, x, h, w = first.worst.box
     middle = (MPP * (y + h / 2 - 0.5), MPP * (x + w / 2 - 0.5))
     assert view_now(viewer).centre == pytest.approx(middle)
@@ -305,8 +315,8 @@ def test_a_folder_without_runs_and_a_closed_dock(
     viewer = make_napari_viewer(show=True)
     frame, dock = viewer.window.add_plugin_dock_widget("napari-ood", "OOD cohort")
     dock.read(tmp_path)
-    qtbot.waitUntil(lambda: bool(dock.reading.error), timeout=20_000)
-    qtbot.waitUntil(lambda: "neither" in dock.words.text(), timeout=5000)
+    qtbot.waitUntil(lambda: bool(dock.reading.error), timeout=60_000)
+    qtbot.waitUntil(lambda: "neither" in dock.words.text(), timeout=30_000)
     viewer.window.remove_dock_widget(dock)
     with pytest.raises(RuntimeError, match="closed"):
         dock.bridge  # noqa: B018

@@ -9,6 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,10 +30,12 @@ from napari_ood.viewer.layers import (
 )
 from napari_ood.viewer.session import Session
 from napari_ood.viewer.steps import Steps
+from pace import best
 
 from .conftest import needs_display
 from .test_window import choose, click, open_dock, settled
 
+WAIT_MS = 30_000
 MORE_THAN_NAPARI = 2.0
 """Factor over the slowest single layer of plain napari, both in CPU time of the same thread."""
 
@@ -75,10 +78,12 @@ def test_what_paints_on_labels_is_there_for_those_who_may_paint() -> None:
 
 
 @pytest.fixture
-def viewer(
-    make_napari_viewer: Callable[..., Any], tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
+def bundles(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAPARI_OOD_BUNDLES", str(tiny_bundle.path.parent))
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any], bundles: None) -> Iterator[Any]:
     viewer = make_napari_viewer(show=True, strict_qt="raise")
     viewer.window.resize(1280, 800)
     yield viewer
@@ -163,18 +168,43 @@ def slowest_layer(viewer: Any, turns: Turns, qtbot: Any) -> float:
 
 @needs_display
 def test_a_run_never_takes_the_window_for_longer_than_one_layer_takes_napari(
-    viewer: Any, slide_path: Path, qtbot: Any
+    make_napari_viewer: Callable[..., Any],
+    bundles: None,
+    slide_path: Path,
+    tmp_path: Path,
+    qtbot: Any,
 ) -> None:
     """From the click to the last overlay; then its slide goes, and the stored run is opened."""
-    turns = Turns(viewer)
-    limit = MORE_THAN_NAPARI * slowest_layer(viewer, turns, qtbot)
+
+    def shares() -> dict[str, float]:
+        viewer = make_napari_viewer(show=True, strict_qt="raise")
+        viewer.window.resize(1280, 800)
+        turns = Turns(viewer)
+        one = slowest_layer(viewer, turns, qtbot)
+        bridge_of(viewer).session.set_folder(Path(mkdtemp(dir=tmp_path)))
+        found = {}
+        for precision, most in run_twice(viewer, slide_path, turns, qtbot):
+            found[f"{precision}, with a layer"] = most.with_layer / (MORE_THAN_NAPARI * one)
+            found[f"{precision}, without"] = most.without / (WITHOUT * one)
+        turns.stop()
+        viewer.close()
+        return found
+
+    took = best(shares, bound=1.0, pace=lambda: 1.0)
+    assert max(took.values()) < 1.0, took
+
+
+def run_twice(
+    viewer: Any, slide_path: Path, turns: Turns, qtbot: Any
+) -> Iterator[tuple[str, Most]]:
+    """A run into new layers, then one into those of the run before; both go, and one is opened."""
     dock = open_dock(viewer)
     viewer.open(slide_path, plugin="napari-ood")
     choose(dock.bundle.combo, "tiny")
     bridge = dock.bridge
     bridge.warm()
     qtbot.wait(100)
-    for precision in ("fp32", "bf16"):  # into new layers, then into those of the run before
+    for precision in ("fp32", "bf16"):
         bridge.session.set_precision(precision)
         qtbot.wait(100)
         turns.since()
@@ -188,8 +218,7 @@ def test_a_run_never_takes_the_window_for_longer_than_one_layer_takes_napari(
         for overlay, layer in zip(maps.overlays, viewer.layers[1:-1], strict=True):
             assert layer.data is maps.array(overlay), "hidden layers follow as well"
         assert most.n_layers == (1 if precision == "fp32" else 0)
-        assert most.with_layer < limit, (most, limit)
-        assert most.without < limit * WITHOUT / MORE_THAN_NAPARI, (most, limit)
+        yield precision, most
     path = bridge.session.state.maps.path
     viewer.layers.remove(viewer.layers[0])
     settled(qtbot, bridge)
@@ -201,7 +230,6 @@ def test_a_run_never_takes_the_window_for_longer_than_one_layer_takes_napari(
     assert len(viewer.layers) == 6
     assert [x.visible for x in viewer.layers] == [True, False, False, False, True, True]
     assert turns.since().n_layers == 1
-    turns.stop()
 
 
 @needs_display
@@ -209,7 +237,7 @@ def test_what_a_step_changes_is_painted_in_a_turn_of_its_own(viewer: Any, qtbot:
     """And painted it is, whatever the step does; also where nothing else is due."""
     dock = open_dock(viewer)
     steps, canvas = dock.bridge.steps, viewer.window._qt_viewer.canvas
-    qtbot.waitUntil(lambda: steps.canvas is not None)
+    qtbot.waitUntil(lambda: steps.canvas is not None, timeout=WAIT_MS)
     frames: list[object] = []
     canvas._scene_canvas.events.draw.connect(frames.append)
 
@@ -223,7 +251,7 @@ def test_what_a_step_changes_is_painted_in_a_turn_of_its_own(viewer: Any, qtbot:
         """Whether a frame comes by itself."""
         before = len(frames)
         with contextlib.suppress(qtbot.TimeoutError):
-            qtbot.waitUntil(lambda: len(frames) > before, timeout=1000)
+            qtbot.waitUntil(lambda: len(frames) > before, timeout=WAIT_MS)
         return len(frames) > before
 
     drawn: list[bool] = []
@@ -240,13 +268,13 @@ def test_what_a_step_changes_is_painted_in_a_turn_of_its_own(viewer: Any, qtbot:
     steps.add(step)
     steps.add(step)
     assert follows()
-    qtbot.waitUntil(lambda: not steps.pending)
+    qtbot.waitUntil(lambda: not steps.pending, timeout=WAIT_MS)
     assert drawn == [False, False]
     steps.add(bad)
     with pytest.raises(ValueError, match="of a step"):
         steps._next()
     assert follows()
-    qtbot.waitUntil(lambda: not steps.pending)
+    qtbot.waitUntil(lambda: not steps.pending, timeout=WAIT_MS)
     assert drawn == [False] * 3
     for end in (steps.finish, lambda: viewer.window.resize(1200, 750), steps.drop):
         qtbot.wait(200)
@@ -259,7 +287,7 @@ def test_what_a_step_changes_is_painted_in_a_turn_of_its_own(viewer: Any, qtbot:
 @needs_display
 def test_pictures_of_the_window_show_what_was_just_added(viewer: Any, qtbot: Any) -> None:
     dock = open_dock(viewer)
-    qtbot.waitUntil(lambda: dock.bridge.steps.canvas is not None)
+    qtbot.waitUntil(lambda: dock.bridge.steps.canvas is not None, timeout=WAIT_MS)
     viewer.add_image(np.full((100, 100), 255, np.uint8), contrast_limits=(0, 255))
     assert dock.bridge.steps.pending, "it will be painted"
     picture = viewer.window.screenshot(canvas_only=False, flash=False)
@@ -272,7 +300,6 @@ def test_pictures_of_the_window_show_what_was_just_added(viewer: Any, qtbot: Any
 
 STALL_S = 0.1
 """What no run may take of the window's thread at once: the bound of the task, not a measurement."""
-TRIES = 3
 BEAT_MS = 5
 
 
@@ -282,19 +309,18 @@ def test_a_run_never_stops_the_window_for_100_ms(
 ) -> None:
     """A shipped network on a slide of 4 megapixels, from the click to the last overlay.
 
-    In CPU time of the window's thread. Caches and cores that are shared with other programs make
-    that longer, never shorter, so of three runs the best counts, each in a window of its own.
+    In CPU time of the window's thread, the best of a few runs, each in a window of its own.
     """
     path = write_synthetic_slide(tmp_path / "slide.ome.tif", size=2048, seed=5)
-    most: list[float] = []
-    while len(most) < TRIES and min(most, default=STALL_S) >= STALL_S:
+
+    def longest_turn() -> dict[str, float]:
         viewer = make_napari_viewer(show=True, strict_qt="raise")
         viewer.window.resize(1560, 960)
         dock = open_dock(viewer)
         session = dock.bridge.session
         viewer.open(path, plugin="napari-ood")
         session.choose_bundle("synthetic-he")
-        session.set_folder(tmp_path / str(len(most)))
+        session.set_folder(Path(mkdtemp(dir=tmp_path)))
         qtbot.wait(500)
         turns = Turns(viewer, BEAT_MS)
         click(dock.run.run_button)
@@ -304,9 +330,11 @@ def test_a_run_never_stops_the_window_for_100_ms(
         turns.stop()
         assert session.state.outcome.startswith("Done"), session.state.outcome
         assert len(viewer.layers) == 6
-        most.append(max(longest.with_layer, longest.without))
         viewer.close()
-    assert min(most) < STALL_S, most
+        return {"a turn": max(longest.with_layer, longest.without)}
+
+    took = best(longest_turn, STALL_S)
+    assert max(took.values()) < STALL_S, took
 
 
 @needs_display
@@ -322,6 +350,7 @@ def test_what_is_frozen_is_freed_in_a_pause_and_thawed_with_the_window(
     assert gc.get_freeze_count() > before / 2
     assert len(gc.get_objects()) < before / 2, "little is left to be looked at"
     garbage = viewer.window._qt_window.findChild(Garbage)
+    garbage._timer.setInterval(3_600_000)  # it looks when the test does
     gone = weakref.ref(layer)
     viewer.layers.remove(layer)
     del layer
