@@ -95,7 +95,7 @@ def test_killed_worker_failing_slide_and_second_call(
     left = stamps(out)
     again = cohort(slides, out=out)
     assert again["counts"] == {
-        "slides": 2, "done": 2, "failed": 0, "cancelled": 0, "new_tiles": 0,
+        "slides": 2, "done": 2, "failed": 0, "cancelled": 0, "not begun": 0, "new_tiles": 0,
         "tiles": manifest["counts"]["tiles"],
     }  # fmt: skip
     assert stamps(out) == left

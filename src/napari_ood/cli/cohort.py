@@ -45,7 +45,7 @@ def cohort(args: Namespace) -> int:
     if warned:
         complain(f"{warnings_text(warned)}; all are in {args.out / 'cohort.json'}")
     counts = manifest["counts"]
-    if counts["cancelled"]:
+    if manifest["cancelled"]:
         complain("cancelled: what was computed is kept; run the same command to go on")
         return CANCELLED
     return USER_ERROR if counts["failed"] else 0
@@ -76,7 +76,7 @@ def sentence(manifest: dict[str, Any], path: str) -> str:
     """What became of it, in words."""
     counts = manifest["counts"]
     failed = f", {counts['failed']:,} failed" if counts["failed"] else ""
-    if not counts["new_tiles"] and not counts["cancelled"]:
+    if not counts["new_tiles"] and not manifest["cancelled"]:
         new = "nothing was left to do" if not failed else "no tile was new"
     else:
         new = f"{counts['new_tiles']:,} tiles now"

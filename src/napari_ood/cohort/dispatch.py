@@ -11,6 +11,7 @@ from napari_ood.cohort.client import suitable_workers
 from napari_ood.cohort.handout import KILLED, Handout, Ticket
 from napari_ood.cohort.plan import Job
 from napari_ood.cohort.progress import CohortProgress
+from napari_ood.cohort.shared import StoppedError
 from napari_ood.cohort.tally import Tally
 from napari_ood.cohort.tasks import Failure, Report
 from napari_ood.cohort.track import Track
@@ -178,6 +179,8 @@ class Dispatcher:
     def _failed(self, ticket: Ticket, failure: Failure, worker: str | None) -> None:
         """Try again, elsewhere if it was the worker's fault; note what failed too often."""
         if self._stopping:
+            if failure.kind == StoppedError.__name__:
+                ticket.track.not_begun()
             return
         if failure.kind == KILLED and not ticket.alone:
             self._suspect(ticket)

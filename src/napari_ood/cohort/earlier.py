@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_ood.cohort.manifest import MANIFEST, read_manifest
+from napari_ood.cohort.manifest import FAILED, MANIFEST, NOT_BEGUN, read_manifest
 from napari_ood.errors import RunError
 from napari_ood.naming import run_name
 
@@ -40,6 +40,31 @@ def all_records(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 def names_of(records: Iterable[Mapping[str, Any]]) -> dict[Path, str]:
     """What the runs of slides are called."""
     return {Path(record["slide"]): run_name(record["run"]) for record in records}
+
+
+def of_these(records: Iterable[dict[str, Any]], slides: Container[str]) -> list[dict[str, Any]]:
+    """Records of just these slides."""
+    return [record for record in records if record["slide"] in slides]
+
+
+def with_earlier(
+    records: Iterable[dict[str, Any]], earlier: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A call's records; where it did not begin a slide, what an earlier call did holds on."""
+    before = {record["slide"]: record for record in earlier}
+    return [
+        _held_on(record, before.get(record["slide"])) if record["outcome"] == NOT_BEGUN else record
+        for record in records
+    ]
+
+
+def _held_on(record: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    if before is None:
+        return record
+    if before["outcome"] != FAILED and not Path(record["run"]).exists():
+        return record  # somebody has removed the run
+    this_call = ("run", "listed", "n_new", "worker_seconds", "tasks", "retries", "workers")
+    return {**before, **{name: record[name] for name in this_call if name in record}}
 
 
 def of_others(records: Iterable[dict[str, Any]], slides: Iterable[str]) -> list[dict[str, Any]]:

@@ -102,6 +102,7 @@ class Handout:
 
     def _handed(self, ticket: Ticket) -> None:
         ticket.track.open_tasks += 1
+        ticket.track.given = True
         self.tickets[str(ticket.future.key)] = ticket
         ticket.future.add_done_callback(self._finished.put)
 
@@ -171,14 +172,17 @@ class Handout:
             },
             set(self.tickets),
         )  # fmt: skip
-        self._take_back(set(self.tickets) - begun)
+        for ticket in self._take_back(set(self.tickets) - begun):
+            ticket.track.not_begun()
 
     def take_back_all(self) -> None:
         """Take back all that is out, and hear no more of it."""
         self._take_back(set(self.tickets))
 
-    def _take_back(self, keys: set[str]) -> None:
-        self._client.cancel([self.tickets.pop(key).future for key in sorted(keys)])
+    def _take_back(self, keys: set[str]) -> list[Ticket]:
+        tickets = [self.tickets.pop(key) for key in sorted(keys)]
+        self._client.cancel([ticket.future for ticket in tickets])
+        return tickets
 
 
 def _outcome(ticket: Ticket) -> Report | Failure:

@@ -14,8 +14,9 @@ from napari_ood.inference.store import disk_error
 
 MANIFEST = "cohort.json"
 FORMAT_VERSION = 1
-DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
-"""Outcomes of a slide. ``cancelled``: not all of it was run; the same call goes on."""
+DONE, FAILED, CANCELLED, NOT_BEGUN = "done", "failed", "cancelled", "not begun"
+"""Outcomes of a slide. ``cancelled``: not all of it was run; ``not begun``: no worker came to it.
+The same call goes on."""
 
 
 def counts(slides: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -24,7 +25,7 @@ def counts(slides: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     outcomes = [slide["outcome"] for slide in slides]
     return {
         "slides": len(slides),
-        **{outcome: outcomes.count(outcome) for outcome in (DONE, FAILED, CANCELLED)},
+        **{outcome: outcomes.count(outcome) for outcome in (DONE, FAILED, CANCELLED, NOT_BEGUN)},
         "tiles": sum(slide["n_tiles"] for slide in slides),
         "new_tiles": sum(slide["n_new"] for slide in slides),
     }

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from napari_ood.cohort import manifest
-from napari_ood.cohort.client import (
-    GPU,
-    connected,
-    dashboard,
-    require_distributed,
-    resources_for,
-    suitable_workers,
-)
+from napari_ood.cohort.client import connected, dashboard, require_distributed
 from napari_ood.cohort.earlier import names_of, of_others, read_earlier
-from napari_ood.cohort.plan import Job, Settings, plan_jobs
+from napari_ood.cohort.plan import Settings, plan_jobs
 from napari_ood.cohort.progress import Listener
 from napari_ood.cohort.shared import token_in
+from napari_ood.cohort.supervise import Heard, Record, run_jobs
 from napari_ood.errors import RunError
 from napari_ood.inference.asked import Asked
 from napari_ood.inference.engine import checked_batch_size
@@ -32,21 +23,7 @@ from napari_ood.inference.provenance import package_versions
 from napari_ood.models.precision import AUTO, FP32
 
 if TYPE_CHECKING:
-    from distributed import Client
-
-    from napari_ood.cohort.dispatch import Dispatcher
     from napari_ood.models import Bundle
-
-POLL_S = 0.2
-"""How long to wait for a report before looking whether to stop."""
-WORKERS_S = 2.0
-"""How often to look which workers there are."""
-STOP_S = 15.0
-"""How long to wait for workers that were told to stop: some may still be loading torch."""
-MANIFEST_S = 10.0
-"""How often to write the manifest meanwhile, unless that takes long."""
-MANIFEST_SHARE = 0.05
-"""Of the time, at most, that goes into writing it: of 100,000 slides it has 50 MB."""
 
 NO_DASHBOARD = "no dashboard: it needs bokeh where the scheduler runs (pip install bokeh)"
 
@@ -102,7 +79,8 @@ def run_cohort(
     Returns
     -------
     dict
-        The manifest, as in ``cohort.json``. A slide that fails is in it, with its error.
+        The manifest, as in ``cohort.json``. A slide that fails is in it, with its error; a slide
+        that no worker came to, as earlier calls left it, or as ``not begun``.
 
     Raises
     ------
@@ -135,65 +113,21 @@ def run_cohort(
 
         settings = replace(settings, device=resolve_device(device))
     folder = Path(out).absolute()
-    heard = _Heard(on_progress, on_notice or (lambda text: None), _polled(cancel))
+    heard = Heard(on_progress, on_notice or (lambda text: None), _polled(cancel))
     with holding_folder(folder):
         earlier = read_earlier(folder, bundle.hashes)
         jobs = plan_jobs(slides, folder, names_of(earlier), images=bundle.card.whole_image)
         with connected(scheduler, workers, settings.device) as client, token_in(folder) as token:
-            told = replace(settings, token=token)
+            told, address = replace(settings, token=token), dashboard(client)
+            heard.notice(f"dashboard at {address}" if address else NO_DASHBOARD)
             facts = {
                 **_facts(bundle, told, retries),
                 "scheduler": str(client.scheduler_info()["address"]),
-                "dashboard": dashboard(client),
-                "earlier": of_others(earlier, (job.slide for job in jobs)),
+                "dashboard": address,
             }
-            return _run_jobs(client, jobs, told, retries, facts, folder, heard)
-
-
-@dataclass(frozen=True)
-class _Heard:
-    """Who is told of the cohort, and asked whether to stop."""
-
-    progress: Listener | None
-    notice: Callable[[str], None]
-    stop: Callable[[], bool]
-
-
-def _run_jobs(
-    client: Client,
-    jobs: list[Job],
-    settings: Settings,
-    retries: int,
-    facts: dict[str, Any],
-    folder: Path,
-    heard: _Heard,
-) -> dict[str, Any]:
-    """Have workers run the jobs; keep the manifest up to date, and return it."""
-    from napari_ood.cohort.dispatch import Dispatcher
-    from napari_ood.cohort.tasks import CohortPlugin
-
-    notice = heard.notice
-    notice(f"dashboard at {facts['dashboard']}" if facts["dashboard"] else NO_DASHBOARD)
-    name = f"napari-ood-{uuid4().hex}"
-    client.register_plugin(CohortPlugin(settings, name), name=name)
-    resources = resources_for(settings.device)
-    dispatcher = Dispatcher(client, name, jobs, retries, resources, notice)
-    facts = {**facts, "workers": dispatcher.workers}
-
-    def checkpoint() -> None:
-        manifest.write_manifest(folder, manifest.summary(facts, dispatcher.settled()))
-
-    try:
-        _supervise(client, dispatcher, resources, heard, checkpoint)
-        if dispatcher.busy:
-            notice("stopping: workers store what they have (Ctrl-C again: without them)")
-            _stop(client, dispatcher, name)
-    finally:
-        # Also when interrupted or without a scheduler: what is out is given up.
-        _withdraw(client, dispatcher, name)
-        final = manifest.summary(facts, dispatcher.records(), ended=manifest.now())
-        manifest.write_manifest(folder, final)
-    return final
+            others = of_others(earlier, (job.slide for job in jobs))
+            record = Record(folder, facts, earlier, others)
+            return run_jobs(client, jobs, told, retries, record, heard)
 
 
 def _facts(bundle: Bundle, settings: Settings, retries: int) -> dict[str, Any]:
@@ -220,56 +154,3 @@ def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[],
     if cancel is None:
         return lambda: False
     return cancel.is_set if isinstance(cancel, threading.Event) else cancel
-
-
-def _supervise(
-    client: Client,
-    dispatcher: Dispatcher,
-    resources: dict[str, float],
-    heard: _Heard,
-    checkpoint: Callable[[], object],
-) -> None:
-    """Take reports until none are out or the user cancels."""
-    looked, due = float("-inf"), time.monotonic() + MANIFEST_S
-    complained = False
-    while dispatcher.busy and not heard.stop():
-        now = time.monotonic()
-        if now - looked > WORKERS_S:
-            looked = now
-            n_workers = len(suitable_workers(client, resources))
-            dispatcher.staff(n_workers)
-            if not n_workers and not complained:
-                kind = f" with --resources {GPU}=1" if resources else ""
-                heard.notice(f"waiting for workers: start some{kind}, or Ctrl-C")
-            complained = not n_workers
-        if now > due:
-            checkpoint()
-            written = time.monotonic()
-            due = written + max(MANIFEST_S, (written - now) / MANIFEST_SHARE)
-        dispatcher.take(POLL_S)
-        if heard.progress:
-            heard.progress(dispatcher.progress())
-
-
-def _stop(client: Client, dispatcher: Dispatcher, name: str) -> None:
-    """Let running tasks end within a batch, and hear what they did: it counts as done."""
-    dispatcher.stop()
-    _take_plugin(client, name)
-    until = time.monotonic() + STOP_S
-    while dispatcher.busy and time.monotonic() < until:
-        dispatcher.take(POLL_S)
-
-
-def _withdraw(client: Client, dispatcher: Dispatcher, name: str) -> None:
-    """Take tasks and plugin away, as far as there still is a scheduler."""
-    if client.status == "running":
-        with suppress(OSError):
-            dispatcher.cancel()
-        _take_plugin(client, name)
-
-
-def _take_plugin(client: Client, name: str) -> None:
-    """Stop the workers' tasks; those that begin later find nothing to work with."""
-    # ValueError: it was taken before. Others: a worker that has just died or begun has none.
-    with suppress(KeyError, OSError, ValueError):
-        client.unregister_worker_plugin(name)

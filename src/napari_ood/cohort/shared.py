@@ -1,4 +1,4 @@
-"""Whether a worker's folder is the cohort's: a file that one machine writes and others look for."""
+"""What workers share with the cohort: its folder, which a file shows them, and its end."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ TOKEN = ".cohort-"
 
 class UnfitError(RunError):
     """This machine cannot do the cohort's work, whatever the slide: another one may."""
+
+
+class StoppedError(RunError):
+    """The cohort was stopped, and the task not begun."""
+
+    def __init__(self) -> None:
+        super().__init__("the cohort was stopped before this was begun")
 
 
 @contextmanager

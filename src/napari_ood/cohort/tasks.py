@@ -14,7 +14,7 @@ import dask
 from distributed import Worker, WorkerPlugin, get_worker
 
 from napari_ood.cohort.plan import Job, Settings
-from napari_ood.cohort.shared import UnfitError
+from napari_ood.cohort.shared import StoppedError, UnfitError
 from napari_ood.cohort.work import Begun, Cells, Work, Workplace, describe_worker
 from napari_ood.errors import OodError
 
@@ -117,7 +117,9 @@ def _reported(name: str, task: Callable[[Workplace], Begun | Work]) -> Report:
     worker = get_worker()
     outcome: Begun | Work | Failure
     try:
-        plugin = worker.plugins[name]
+        plugin = worker.plugins.get(name)
+        if plugin is None:
+            raise StoppedError
         assert isinstance(plugin, CohortPlugin)
         # Pyramids are dask arrays: left to itself, dask would have the cluster compute them, send
         # their pixels around, and wait for workers that wait for this task.

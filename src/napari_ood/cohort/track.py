@@ -26,8 +26,13 @@ class Track:
     failure: Failure | None = None
     workers: set[str] = field(default_factory=set)
     open_tasks: int = 0
+    given: bool = False  # to a worker, for all that is known
     retries: int = 0
     record: dict[str, Any] | None = None  # once nothing of it is left to do
+
+    def not_begun(self) -> None:
+        """Note that the worker that was given it had not come to it."""
+        self.given = self.begun is not None or self.retries > 0
 
     @property
     def share(self) -> float:
@@ -48,6 +53,8 @@ class Track:
         begun = self.begun
         complete = begun is not None and n_tiles == begun.n_total
         outcome = manifest.DONE if complete else manifest.CANCELLED
+        if begun is None and not self.given:
+            outcome = manifest.NOT_BEGUN
         error = None
         if self.failure is not None:
             outcome = manifest.FAILED

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_ood.cohort.plan import TASK_TILES, WHOLE_SLIDE_TASKS, Job, Settings
-from napari_ood.cohort.shared import UnfitError, check_shared
+from napari_ood.cohort.shared import StoppedError, UnfitError, check_shared
 from napari_ood.errors import BundleError, DeviceError
 from napari_ood.inference import check_slide
 from napari_ood.inference.asked import Asked
@@ -98,8 +98,16 @@ class Workplace:
 
     @contextmanager
     def at_work(self, tell: Tell | None = None) -> Iterator[Workplace]:
-        """Wait until nobody else works here; ``tell`` hears how far the task is meanwhile."""
+        """Wait until nobody else works here; ``tell`` hears how far the task is meanwhile.
+
+        Raises
+        ------
+        StoppedError
+            If it was closed.
+        """
         with self._busy:
+            if self.stopped.is_set():
+                raise StoppedError
             self._tell = tell
             try:
                 yield self
