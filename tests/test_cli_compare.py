@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +11,7 @@ import pytest
 from PIL import Image
 
 from napari_ood.cli import main
+from resting import interrupted
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +68,7 @@ def test_bad_input_is_one_line(
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGINT to a child")
 def test_ctrl_c_stops_and_the_same_command_goes_on(tiles: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "napari_ood", *arguments(tiles, tmp_path, epochs=400)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert child.stderr is not None
-    checkpoints = tmp_path / "networks"
-    deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("*.checkpoint.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=120)
-    assert child.returncode == 130, said
+    status, said = interrupted(arguments(tiles, tmp_path, epochs=3))
+    assert status == 130, said
     assert "the same command goes on" in said
-    assert len(list(checkpoints.glob("*.checkpoint.safetensors"))) == 1
+    assert len(list((tmp_path / "networks").glob("*.checkpoint.safetensors"))) == 1

@@ -50,8 +50,18 @@ def start(folder: Path, window: int, n: int, torn: int = -1) -> subprocess.Popen
 
 def acknowledged(process: subprocess.Popen[str], go: bool = True) -> int:
     """Let it work until it ends; number of verdicts that it said were saved."""
-    out, _ = process.communicate("go\n" if go else None, timeout=120)
-    return len([line for line in out.split("\n") if line])
+    assert process.stdin is not None and process.stdout is not None
+    if go:
+        say_go(process)
+    said = process.stdout.read()  # not communicate(), which loses what readline() has buffered
+    process.wait(120)
+    return said.count("\n")
+
+
+def say_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
 
 
 def keys(store: ReviewStore, window: int) -> list[str]:
@@ -75,16 +85,15 @@ def test_a_process_killed_in_the_middle_of_a_line(tmp_path: Path) -> None:
 
 
 def test_one_of_two_windows_is_killed_at_any_moment(tmp_path: Path) -> None:
-    killed, other = (start(tmp_path, window, n=150) for window in (0, 1))
-    assert killed.stdin is not None and killed.stdout is not None and other.stdin is not None
+    killed, other = (start(tmp_path, window, n) for window, n in ((0, 5_000), (1, 150)))
+    assert killed.stdout is not None
     for process in (killed, other):
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+        say_go(process)
     for _ in range(40):
         assert killed.stdout.readline()
     killed.kill()
     n_killed = 40 + acknowledged(killed, go=False)
+    assert killed.returncode == -signal.SIGKILL, "it was at work"
     assert acknowledged(other, go=False) == 150 and other.returncode == 0
 
     store = ReviewStore(tmp_path, RUN, "Ada")
