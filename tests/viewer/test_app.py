@@ -68,21 +68,24 @@ def test_the_preference_is_set_and_taken_back_without_touching_others() -> None:
 def test_waiting_keeps_the_window_alive_and_passes_errors_on(qtbot: Any) -> None:
     from qtpy.QtCore import QTimer
 
-    from napari_ood.viewer.waiting import with_progress
+    from napari_ood.viewer.waiting import SOON_S, with_progress
 
-    beats: list[float] = []
+    beats: list[None] = []
     timer = QTimer()
-    timer.timeout.connect(lambda: beats.append(time.monotonic()))
+    timer.timeout.connect(lambda: beats.append(None))
     timer.start(10)
 
     def work(tell: Callable[[float], None]) -> str:
-        time.sleep(0.3)
-        tell(0.5)
-        time.sleep(0.3)
+        for share in (0.5, 1.0):  # first without a dialog, then behind one
+            before, until = len(beats), time.monotonic() + 60
+            while len(beats) < before + 5:
+                assert time.monotonic() < until, "the window stands still"
+                time.sleep(0.01)
+            tell(share)
+            time.sleep(1.5 * SOON_S)
         return "done"
 
     assert with_progress("Working…", work) == "done"
-    assert len(beats) > 10
 
     def fail(tell: Callable[[float], None]) -> str:
         raise DownloadError("no connection: connect to the internet")

@@ -15,7 +15,7 @@ def test_news_are_heard_in_order_and_all_of_them_before_the_block_ends() -> None
     go = threading.Event()
 
     def listener(news: list[int]) -> None:
-        go.wait(10)
+        go.wait(60)
         assert 1 <= len(news) <= MOST_WAITING
         heard.extend(news)
 
@@ -32,18 +32,27 @@ def test_news_are_heard_in_order_and_all_of_them_before_the_block_ends() -> None
 
 def test_the_first_news_are_heard_at_once_and_later_ones_gather_for_a_pause() -> None:
     calls: list[tuple[float, list[int]]] = []
-    first, rest = threading.Event(), threading.Event()
+    first, last = threading.Event(), threading.Event()
 
     def listener(news: list[int]) -> None:
         calls.append((time.monotonic(), news))
-        (rest if first.is_set() else first).set()
+        first.set()
+        if news[-1] == 2:
+            last.set()
 
-    with Aside(listener, "listener", pause=1.0) as tell:
-        tell(0)
-        assert first.wait(10)
-        tell(1)
-        tell(2)
-        assert rest.wait(10)  # though nothing more is told
+    for _ in range(10):
+        calls.clear()
+        first.clear()
+        last.clear()
+        with Aside(listener, "listener", pause=1.0) as tell:
+            tell(0)
+            assert first.wait(60)
+            tell(1)
+            tell(2)
+            in_time = time.monotonic() < calls[0][0] + 1.0
+            assert last.wait(60)  # though nothing more is told
+        if in_time:
+            break  # else this thread had no core for so long that the pause was over
     assert [news for _, news in calls] == [[0], [1, 2]]
     assert calls[1][0] - calls[0][0] >= 1.0
 

@@ -12,6 +12,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_ood import Bundle, Slide
+from napari_ood.explain.mosaic import Mosaic
 from napari_ood.explain.target import Target
 from napari_ood.viewer.bridge import bridge_of
 from napari_ood.viewer.fine_map_words import duration
@@ -33,9 +34,12 @@ class Grey:
     def __init__(self) -> None:
         self.go, self.n_calls = threading.Event(), 0
         self.go.set()
+        self.look: Callable[[], object] = lambda: None
+        """Called before each patch, in the thread that fills the map."""
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
-        assert self.go.wait(20)
+        assert self.go.wait(60)
+        self.look()
         self.n_calls += 1
         return tiles.astype(np.float32).mean(axis=3)
 
@@ -171,15 +175,13 @@ def test_the_map_follows_the_camera(viewer: ViewerModel, grey: Grey) -> None:
     viewer.scene.camera.zoom = 20
     viewer.scene.camera.center = (0, 0.95 * SHAPE[0] / 2, 0.95 * SHAPE[1] / 2)
     maps.tick()
-    grey.go.set()
-    layer = maps.layer
-    assert layer is not None
     mosaic = maps.fine.state.made.mosaic  # type: ignore[union-attr]
     corner = mosaic.levels[0][-40:-10, -40:-10]
-    tick_until(maps, lambda: bool(np.isfinite(corner).any()))
-    seen_when_corner_came = maps.fine.state.n_done
+    n_when_there: list[int] = []
+    grey.look = lambda: np.isfinite(corner).any() and n_when_there.append(mosaic.n_done)
+    grey.go.set()
     tick_until(maps, lambda: not maps.fine.state.running)
-    assert seen_when_corner_came < maps.fine.state.n_tiles / 2
+    assert n_when_there[0] < maps.fine.state.n_tiles / 2
 
 
 def test_what_stands_in_the_way_is_said(
@@ -220,12 +222,23 @@ def test_times_are_short_words() -> None:
 
 @needs_display
 def test_the_dock_starts_stops_and_comes_back(
-    make_napari_viewer: Callable[..., Any], slide: Slide, tiny_bundle: Bundle, qtbot: Any
+    make_napari_viewer: Callable[..., Any],
+    slide: Slide,
+    tiny_bundle: Bundle,
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A real network: the OOD score's Grad-CAM, by buttons; then the dock is closed and opened."""
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
+    seen, add = threading.Event(), Mosaic._add
+
+    def add_and_rest(mosaic: Mosaic, patch: Any) -> None:
+        assert mosaic.n_done == 0 or seen.wait(60)
+        add(mosaic, patch)
+
+    monkeypatch.setattr(Mosaic, "_add", add_and_rest)
     viewer = make_napari_viewer(show=True, strict_qt="raise")
     viewer.window.resize(1280, 900)
     viewer.add_layer(make_layer(slide_layer_data(slide)))
@@ -241,6 +254,7 @@ def test_the_dock_starts_stops_and_comes_back(
     qtbot.waitUntil(lambda: panel.stop.isEnabled() and panel.fine.state.n_done > 0, timeout=60_000)
     n_tiles = panel.fine.state.n_tiles
     assert f"of {n_tiles:,} tiles" in panel.progress.text()
+    seen.set()
     qtbot.waitUntil(lambda: not panel.fine.state.running, timeout=60_000)
     maps = mosaic_layer_of(bridge)
     layer = maps.layer

@@ -438,8 +438,19 @@ def test_quick_choices_cancel_each_other_and_the_last_is_shown(inspector: Inspec
 @pytest.mark.parametrize("method", ["rise", "occlusion", "perturbation"])
 @pytest.mark.parametrize("target", [None, Target.of_head(1, 2)], ids=["class", "head"])
 def test_slow_maps_tell_how_far_they_are_and_stop(
-    inspector: Inspector, method: str, target: Target | None
+    inspector: Inspector, method: str, target: Target | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tell = Task.tell
+
+    def tell_and_rest(task: Task[Any], share: float | None, stage: str = "") -> None:
+        """However fast the machine, the map is not finished before it is cancelled."""
+        tell(task, share, stage)
+        until = time.monotonic() + WAIT_S
+        while share and not task.cancelled:
+            assert time.monotonic() < until, "nobody cancelled it"
+            time.sleep(0.002)
+
+    monkeypatch.setattr(Task, "tell", tell_and_rest)
     inspector.show_tab(Tab.SALIENCY)
     inspector.wish(method=method, target=target)
     assert inspector.state.wish.target == target
