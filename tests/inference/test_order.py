@@ -192,5 +192,5 @@ def test_readers_wait_while_there_is_no_room() -> None:
     assert waiting.is_alive()
     for _ in range(4):  # the first block's batches
         assert screen.compute()[0] is taken[0]
-    waiting.join(5)
+    waiting.join(60)
     assert not waiting.is_alive()

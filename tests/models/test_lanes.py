@@ -24,12 +24,12 @@ def test_lanes_share_the_cores_and_others_keep_theirs(
     met = threading.Barrier(lanes)
 
     def look() -> tuple[str, int, int]:
-        met.wait(10)  # each lane is asked once
+        met.wait(60)  # each lane is asked once
         first = torch.get_num_threads()
         torch.randn(300, 300) @ torch.randn(300, 300)  # torch sets up a thread on its first use
         return threading.current_thread().name, first, torch.get_num_threads()
 
-    found = [future.result(10) for future in [shared.submit(look) for _ in range(lanes)]]
+    found = [future.result(60) for future in [shared.submit(look) for _ in range(lanes)]]
     assert len({name for name, *_ in found}) == lanes
     assert {counts for _, *rest in found for counts in rest} == {each}
     assert torch.get_num_threads() == before
@@ -47,25 +47,25 @@ def test_what_waits_is_dropped_when_lanes_close() -> None:
 
     def hold() -> bool:
         begun.set()
-        return go.wait(10)
+        return go.wait(60)
 
     running = lanes.submit(hold)
     waiting = lanes.submit(lambda: True)
-    begun.wait(10)
+    begun.wait(60)
     closing = threading.Thread(target=lanes.close)
     closing.start()
     with pytest.raises(CancelledError):
-        waiting.result(10)
+        waiting.result(60)
     go.set()
-    closing.join(10)
-    assert running.result(10)
+    closing.join(60)
+    assert running.result(60)
 
 
 def test_what_a_lane_raises_reaches_who_asks() -> None:
     lanes = Lanes(1)
     future = lanes.submit(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        future.result(10)
+        future.result(60)
     lanes.close()
 
 

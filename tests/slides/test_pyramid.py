@@ -155,11 +155,11 @@ def test_a_100k_slide_opens_in_a_second(tmp_path: Path) -> None:
             )  # fmt: skip
     with open_slide(path):  # imports
         pass
-    start = time.perf_counter()
+    start = time.process_time()
     with open_slide(path) as slide:
         coarsest = np.asarray(slide.levels[-1])
         view = np.asarray(slide.levels[0][50_000:51_000, 50_000:52_000])
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert coarsest.shape == (1562, 1562, 3) and view.min() == 255
     assert slide.n_native == len(slide.levels) == 4
     # About 0.2 s on an idle machine; a graph or a read of all 150,000 tiles takes minutes.

@@ -158,7 +158,7 @@ def test_compare_in_a_window(
     spot = table.visualItemRect(table.item(row, 1)).center()
     QTest.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=spot)
     goal = (np.array(region.box[:2]) + np.array(region.box[2:]) / 2 - 0.5) * 0.5
-    qtbot.waitUntil(lambda: np.allclose(viewer.scene.camera.center[-2:], goal), timeout=5_000)
+    qtbot.waitUntil(lambda: np.allclose(viewer.scene.camera.center[-2:], goal), timeout=30_000)
     tick(dock.difference.show_box)
     assert not layer.visible
     layer.visible = True  # the eye icon

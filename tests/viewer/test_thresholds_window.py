@@ -78,7 +78,7 @@ def test_the_line_is_dragged_by_the_mouse_and_masks_follow(
     assert seen == sorted(seen)
     assert threshold.meaning is Meaning.VALUE
     n = int((scores > threshold.value32).sum())
-    qtbot.waitUntil(lambda: card.summary.text().startswith(f"{n:,} of 150 tiles"), timeout=2000)
+    qtbot.waitUntil(lambda: card.summary.text().startswith(f"{n:,} of 150 tiles"), timeout=30_000)
     assert card.summary.text() != before
     assert dock.meaning.meaning is Meaning.VALUE
     QTest.mouseDClick(plot, Qt.MouseButton.LeftButton, pos=QPoint(40, 30))
@@ -203,7 +203,7 @@ def test_the_dock_holds_no_state_and_a_closed_one_hears_nothing(
     viewer.window.remove_dock_widget(dock)
     assert len(session.changed) == n - 1
     again = open_dock(viewer)
-    qtbot.waitUntil(lambda: again.cards[Overlay.OOD].isVisible())
+    qtbot.waitUntil(lambda: again.cards[Overlay.OOD].isVisible(), timeout=30_000)
     assert again.cards[Overlay.OOD].summary.text() == text
     assert "7.5" in again.cards[Overlay.OOD].words.text()
 
@@ -211,7 +211,7 @@ def test_the_dock_holds_no_state_and_a_closed_one_hears_nothing(
 def test_the_empty_dock_says_what_is_needed(make_napari_viewer: MakeViewer, qtbot: Any) -> None:
     viewer = make_napari_viewer(show=True, strict_qt="raise")
     dock = open_dock(viewer)
-    qtbot.waitUntil(dock.note.isVisible)
+    qtbot.waitUntil(dock.note.isVisible, timeout=30_000)
     assert "open one, or run a bundle" in dock.note.text()
     for hidden in (dock.meaning, dock.sets, dock.key, *dock.cards.values()):
         assert not hidden.isVisible()
@@ -223,7 +223,9 @@ def test_a_score_is_chosen_in_the_list(window: tuple[Any, Any], qtbot: Any) -> N
     names = [card.combo.itemData(i) for i in range(card.combo.count())]
     assert {"entropy", "msp", "disagreement", "energy"} < set(names)
     card.combo.activated.emit(names.index("msp"))
-    qtbot.waitUntil(lambda: session.state.scales[Overlay.UNCERTAINTY].score == "msp", timeout=9000)
+    qtbot.waitUntil(
+        lambda: session.state.scales[Overlay.UNCERTAINTY].score == "msp", timeout=30_000
+    )
     words = "How improbable the predicted class is (msp)"
     assert card.combo.currentText() == words
     assert card.combo.toolTip().startswith(f"{words}\n"), "also where it is cut off"

@@ -128,7 +128,7 @@ def test_a_step_goes_on_before_a_frame_and_quick_ones_share_it(
         seen.clear()
         steps.add(make)
         steps.add(lambda: seen.append("more"))
-        qtbot.waitUntil(lambda: not steps.pending)
+        qtbot.waitUntil(lambda: not steps.pending, timeout=30_000)
         assert " ".join(seen) == expected
 
 

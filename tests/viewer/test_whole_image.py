@@ -117,7 +117,7 @@ def test_the_dock_tells_all_without_pointing(
     viewer.window.resize(1280, 800)
     dock = viewer.window.add_plugin_dock_widget("napari-ood", "OOD")[1]
     viewer.open(image_path, plugin="napari-ood")
-    qtbot.waitUntil(lambda: dock.slide.mpp_row.isVisible())
+    qtbot.waitUntil(lambda: dock.slide.mpp_row.isVisible(), timeout=30_000)
     dock.bridge.session.choose_bundle("tiny-image")
     assert not dock.slide.mpp_row.isVisible(), "the bundle has no use for it"
     assert not dock.slide.warning.isVisible()

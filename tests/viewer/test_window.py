@@ -218,7 +218,7 @@ def test_a_closed_dock_hears_nothing(window: tuple[Any, Any], qtbot: Any) -> Non
 def test_the_empty_dock_leads_on(make_napari_viewer: MakeViewer, bundles: None, qtbot: Any) -> None:
     viewer = make_napari_viewer(show=True, strict_qt="raise")
     dock = open_dock(viewer)
-    qtbot.waitUntil(lambda: dock.slide.open_button.isVisible())
+    qtbot.waitUntil(lambda: dock.slide.open_button.isVisible(), timeout=30_000)
     assert dock.slide.sample_button.isVisible()
     assert not dock.run.run_button.isEnabled()
     assert dock.run.check.text() == "Open a slide first."

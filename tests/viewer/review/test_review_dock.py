@@ -70,7 +70,19 @@ def activate(dock: Any, qtbot: Any) -> None:
         dock.window().activateWindow()  # again: without a window manager a request may be lost
         return bool(dock.window().isActiveWindow())
 
-    qtbot.waitUntil(active, timeout=10_000)
+    qtbot.waitUntil(active, timeout=30_000)
+
+
+def focus(widget: Any, qtbot: Any) -> None:
+    """Give a widget the keyboard, as a click does."""
+
+    def focused() -> bool:
+        if not widget.window().isActiveWindow():
+            widget.window().activateWindow()
+        widget.setFocus()
+        return bool(widget.hasFocus())
+
+    qtbot.waitUntil(focused, timeout=30_000)
 
 
 def canvas_of(viewer: Any) -> Any:
@@ -110,10 +122,9 @@ def said(dock: Any) -> list[str]:
 
 def test_a_review_by_keys_on_the_canvas(window: tuple[Any, Any], qtbot: Any) -> None:
     viewer, dock = window
-    canvas_of(viewer).setFocus()
-    assert canvas_of(viewer).hasFocus()
+    focus(canvas_of(viewer), qtbot)
     type_keys("n", qtbot)
-    qtbot.waitUntil(lambda: not dock._frame_timer.isActive(), timeout=5000)
+    qtbot.waitUntil(lambda: not dock._frame_timer.isActive(), timeout=30_000)
     y, x, h, w = dock.queue.state.region.box
     middle = (y + h / 2 - 0.5) * 0.5, (x + w / 2 - 0.5) * 0.5
     np.testing.assert_allclose(view_now(viewer).centre, middle)
@@ -144,7 +155,7 @@ def test_a_review_by_keys_on_the_canvas(window: tuple[Any, Any], qtbot: Any) -> 
 
 def test_typing_is_not_judging(window: tuple[Any, Any], qtbot: Any) -> None:
     viewer, dock = window
-    canvas_of(viewer).setFocus()
+    focus(canvas_of(viewer), qtbot)
     type_keys("n", qtbot)
     type_keys("c", qtbot)
     assert dock.panel.comment.hasFocus()
@@ -155,12 +166,12 @@ def test_typing_is_not_judging(window: tuple[Any, Any], qtbot: Any) -> None:
     type_keys("\r", qtbot)
     assert not dock.panel.comment.hasFocus()
     assert said(dock) == ["skip"]
-    canvas_of(viewer).setFocus()
+    focus(canvas_of(viewer), qtbot)
     type_keys("a", qtbot)
     first = dock.queue.state.regions[0]
     verdict = dock.queue.state.verdict_on(first)
     assert (verdict.category, verdict.comment) == ("agree", "a fatal pinto 123")
-    dock.tail.reviewer.setFocus()
+    focus(dock.tail.reviewer, qtbot)
     dock.tail.reviewer.selectAll()
     type_keys("Nina\r", qtbot)
     wait_for_regions(dock, qtbot)
@@ -175,13 +186,13 @@ def test_a_review_by_mouse(window: tuple[Any, Any], qtbot: Any) -> None:
 
     viewer, dock = window
     rows = dock.list
-    rows.setFocus()
+    focus(rows, qtbot)
     assert (dock.queue.state.current, rows.currentIndex().row()) == (None, -1)
     QTest.keyClick(rows, Qt.Key.Key_Down)
     assert dock.queue.state.current == 0
     click(rows.viewport(), rows.visualRect(rows.regions.index(1)).center())
     assert dock.queue.state.current == 1
-    qtbot.waitUntil(lambda: rows.regions.pixmap(1) is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: rows.regions.pixmap(1) is not None, timeout=30_000)
     dock.scroll_area.ensureWidgetVisible(dock.panel.artefacts["fold"])
     qtbot.wait(50)
     click(dock.panel.artefacts["fold"])
@@ -203,16 +214,16 @@ def test_keys_belong_to_the_dock_in_front(window: tuple[Any, Any], qtbot: Any) -
     dock.queue.go_next()
     other = viewer.window.add_plugin_dock_widget("napari-ood", "OOD export")[1]
     other.parent().raise_()
-    qtbot.waitUntil(lambda: not dock.keys.bound, timeout=5000)
+    qtbot.waitUntil(lambda: not dock.keys.bound, timeout=30_000)
     assert not viewer.layers["Review: region"].visible
-    canvas_of(viewer).setFocus()
+    focus(canvas_of(viewer), qtbot)
     type_keys("a", qtbot)
     assert said(dock) == [], "nothing is judged from behind another dock"
     dock.parent().raise_()
-    qtbot.waitUntil(lambda: dock.keys.bound, timeout=5000)
+    qtbot.waitUntil(lambda: dock.keys.bound, timeout=30_000)
     assert viewer.layers["Review: region"].visible
     dock.tail.keys.setChecked(False)
-    canvas_of(viewer).setFocus()
+    focus(canvas_of(viewer), qtbot)
     type_keys("n", qtbot)
     assert dock.queue.state.current == 0
     dock.tail.keys.setChecked(True)
@@ -258,10 +269,13 @@ def test_words_where_there_is_nothing_to_review(
         shown = [x for x in dock.findChildren(QLabel) if x.isVisible() and x.wordWrap()]
         return [x.text() for x in shown if x.height() < x.heightForWidth(x.width())]
 
+    def words() -> str:
+        return str([x.text() for x in dock.findChildren(QLabel)])
+
     # The figures are worked out in a thread, then the column grows.
-    qtbot.waitUntil(lambda: not dock.queue.busy, timeout=10_000)
-    qtbot.waitUntil(lambda: "Verdicts" in str([x.text() for x in dock.findChildren(QLabel)]))
-    qtbot.waitUntil(lambda: not cut_off(), timeout=10_000)
+    qtbot.waitUntil(lambda: not dock.queue.busy, timeout=30_000)
+    qtbot.waitUntil(lambda: "Verdicts" in words(), timeout=30_000)
+    qtbot.waitUntil(lambda: not cut_off(), timeout=30_000)
 
 
 def click_next(dock: Any, qtbot: Any) -> None:
@@ -289,11 +303,12 @@ session = dock.bridge.session
 score = session.state.scales[Overlay.OOD].score
 session.set_threshold(Overlay.OOD, value_threshold(score, float(sys.argv[3])))
 while dock.queue.busy:
-    QApplication.processEvents()
-dock.window().activateWindow()
-while not dock.window().isActiveWindow():
-    QApplication.processEvents()
-viewer.window._qt_viewer.canvas.native.setFocus()
+    QTest.qWait(10)
+canvas = viewer.window._qt_viewer.canvas.native
+while not canvas.hasFocus():  # without a window manager a request may be lost
+    dock.window().activateWindow()
+    canvas.setFocus()
+    QTest.qWait(10)
 for key in "nib":
     QTest.keyClick(QApplication.focusWidget(), key)
 print(dock.queue.state.n_done, flush=True)
@@ -318,6 +333,6 @@ def test_a_killed_program_has_lost_nothing(
     given = {v.category for r in dock.queue.state.regions if (v := dock.queue.state.verdict_on(r))}
     assert given == {"artefact: pen", "artefact: blur"}
     activate(dock, qtbot)  # the other program's window was in front
-    canvas_of(dock.bridge.viewer).setFocus()
+    focus(canvas_of(dock.bridge.viewer), qtbot)
     type_keys("z", qtbot)
     assert dock.queue.state.n_done == 1
