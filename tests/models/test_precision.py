@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,7 @@ from napari_ood.models.precision import (
     BF16,
     CHANNELS_FIRST,
     ENVIRONMENT,
+    LEAST_ROUNDS,
     USUAL,
     Arithmetic,
     ArithmeticNet,
@@ -83,8 +86,70 @@ def test_another_arithmetic_has_to_win_every_round_and_by_a_tenth() -> None:
 
 def test_measuring_takes_turns_and_stops_in_time(tiny_bundle: Bundle) -> None:
     speeds = measure(tiny_bundle.network("cpu"), [USUAL, FIRST, HALF], "cpu", 8, budget_s=0.0)
-    assert {len(rates) for rates in speeds.values()} == {1}
-    assert all(rate > 0 for rates in speeds.values() for rate in rates)
+    usual = speeds.pop(USUAL)
+    assert len(usual) == max(map(len, speeds.values())) <= LEAST_ROUNDS
+    for rates in speeds.values():
+        wins = [rate > other for rate, other in zip(rates, usual, strict=False)]
+        assert all(wins[:-1])  # it drops out with its first defeat
+        assert len(wins) == len(usual) or not wins[-1]
+
+
+def _slowed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[Arithmetic]:
+    """Let the usual arithmetic take so long for any batch; who computed is told."""
+    calls, begin, compute = [], ArithmeticNet.__init__, ArithmeticNet.__call__
+
+    def init(self: ArithmeticNet, net: InferenceNet, arithmetic: Arithmetic) -> None:
+        begin(self, net, arithmetic)
+        vars(self)["arithmetic"] = arithmetic
+
+    def call(self: ArithmeticNet, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(vars(self)["arithmetic"])
+        end = time.thread_time() + seconds * (calls[-1] == USUAL)
+        while time.thread_time() < end:
+            pass
+        return compute(self, tiles)
+
+    monkeypatch.setattr(ArithmeticNet, "__init__", init)
+    monkeypatch.setattr(ArithmeticNet, "__call__", call)
+    return calls
+
+
+def test_a_slow_network_gets_its_rounds_and_a_much_too_slow_one_is_not_measured(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three rounds of a ResNet-50 take longer than the budget; it gains by them for hours."""
+    net, calls = tiny_bundle.network("cpu"), _slowed(monkeypatch, 0.05)
+    speeds = measure(net, [USUAL, HALF], "cpu", 8, budget_s=0.0)
+    assert [len(rates) for rates in speeds.values()] == [LEAST_ROUNDS] * 2
+    assert choose(speeds) == HALF
+    calls.clear()
+    monkeypatch.setattr(under_test, "SLOW_S", 0.04)
+    assert choose(measure(net, [USUAL, HALF], "cpu", 8)) == USUAL
+    assert HALF not in calls
+
+
+def test_what_is_measured_shares_the_weights(tiny_bundle: Bundle) -> None:
+    net = tiny_bundle.network("cpu")
+    nets = under_test._nets(net, [USUAL, FIRST])
+    usual, first = (copy._net.state_dict() for copy in nets.values())
+    conv = next(name for name, tensor in usual.items() if tensor.ndim == 4 and tensor.shape[1] > 1)
+    assert usual[conv].data_ptr() == net.state_dict()[conv].data_ptr()
+    assert usual[conv].is_contiguous(memory_format=torch.channels_last)
+    assert not first[conv].is_contiguous(memory_format=torch.channels_last)  # turned for itself
+
+
+def test_auto_goes_without_winograd_where_llvmlite_is_not_installed(
+    tiny_bundle: Bundle, known: KnownChoices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.delenv(ENVIRONMENT)
+    monkeypatch.setattr(under_test, "version", absent)
+    monkeypatch.setitem(sys.modules, "napari_ood.models.machine_code", None)  # cannot be imported
+    found = resolve_arithmetic("auto", tiny_bundle, "cpu", 8, known)
+    assert found.convolution == "direct"
+    assert json.loads(known.path.read_text())["choices"][0]["key"]["llvmlite"] is None
 
 
 def test_what_other_programs_take_from_the_core_is_not_counted(

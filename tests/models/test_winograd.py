@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
@@ -17,7 +20,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from napari_ood import RunError
-from napari_ood.models import machine_code, prepared, winograd
+from napari_ood.models import machine_code, network, prepared, winograd, winograd_code
 from napari_ood.models.machine_code import Processor, this_processor
 from napari_ood.models.network import PENULTIMATE_ONLY, BlockSpec, MultiHeadNet
 from napari_ood.models.precision import FP32, WINOGRAD, Arithmetic, ArithmeticNet
@@ -175,6 +178,69 @@ def test_turning_the_networks_memory_does_not_touch_its_kernels() -> None:
         assert torch.equal(copy.deepcopy(fast)(x), expected)
 
 
+def test_gradients_are_refused_as_they_would_be_lost() -> None:
+    conv = WinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))
+    x = torch.randn(1, 16, 8, 8, requires_grad=True)
+    with pytest.raises(RuntimeError, match="no gradients"):
+        conv(x)
+    with torch.no_grad():
+        conv(x)
+
+
+def test_kernels_of_another_kind_of_processor_are_refused() -> None:
+    """Their panels have another width, so the code would multiply by the wrong numbers."""
+    conv = WinogradConv2d(nn.Conv2d(64, 64, 3, padding=1))
+    mine, other = this_processor(), PROCESSORS["any"]
+    assert panel(mine) != panel(other)
+    with using(other), pytest.raises(RuntimeError, match="another processor"):
+        conv(torch.randn(1, 64, 8, 8))
+
+
+@pytest.mark.parametrize("features", ["+avx512f", "+avx,+avx2,+fma", ""])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_functions_need_less_than_a_page_of_the_stack(
+    stride: int, features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or code for Windows calls ``__chkstk``, which need not be there: LLVM would abort."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    sources: list[str] = []
+    monkeypatch.setattr(winograd_code, "Compiled", lambda module, *_: sources.append(str(module)))
+    with using(Processor.named("", features)):
+        winograd.compiled(stride)
+    target = llvm.Target.from_triple("x86_64-pc-windows-msvc")
+    machine = target.create_target_machine(features=features, opt=2)
+    code = machine.emit_assembly(llvm.parse_assembly(sources[0]))
+    assert "convolve" in code and "chkstk" not in code
+
+
+REFUSING = """
+import ctypes, sys
+import torch
+from torch import nn
+from napari_ood.models.winograd import WinogradConv2d
+from napari_ood.models.machine_code import this_processor
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+this_processor()  # what comes from now on may not become executable
+if ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
+    sys.exit("no such setting")
+conv = nn.Conv2d(16, 16, 3, padding=1)
+try:
+    WinogradConv2d(conv)(torch.randn(1, 16, 8, 8))
+except OSError as error:
+    print(error)
+"""
+
+
+def test_where_memory_must_not_become_executable_the_program_goes_on() -> None:
+    """LLVM does not tell, and the first call would be the last."""
+    done = subprocess.run([sys.executable, "-c", REFUSING], capture_output=True, text=True)
+    if "no such setting" in done.stderr or sys.platform != "linux":
+        pytest.skip("this system cannot forbid it")
+    assert done.returncode == 0, done.stderr
+    assert "memory cannot be made executable" in done.stdout
+
+
 def test_images_of_other_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="32 channels for a convolution of 16"):
         WinogradConv2d(nn.Conv2d(16, 16, 3, padding=1))(torch.randn(1, 32, 8, 8))
@@ -278,6 +344,68 @@ def test_without_machine_code_the_network_stays_as_it_is(monkeypatch: pytest.Mon
     with torch.inference_mode():
         for a, b in zip(expected, net(tiles), strict=True):
             assert torch.equal(a, b)
+
+
+class Odd(nn.Module):
+    """A trunk that uses a convolution's weights itself, or as one module in two places."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stem, self.conv = nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 32, 3, padding=1)
+        self.same = self.conv
+        self.num_features = 32
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(self.stem(x).relu()).relu()
+        if self.kind == "weights":
+            x = nn.functional.conv2d(x, self.conv.weight, padding=1)
+        if self.kind == "twice":
+            x = self.conv(self.same(x)).double().float()
+        return x.mean((2, 3))
+
+
+def _odd(kind: str, monkeypatch: pytest.MonkeyPatch) -> InferenceNet:
+    torch.manual_seed(0)
+    monkeypatch.setattr(network, "build_trunk", lambda *_: Odd(kind))
+    return InferenceNet(MultiHeadNet("timm:resnet18", tile_size=64), MEAN, STD)
+
+
+@pytest.mark.parametrize(("kind", "used"), [("weights", False), ("twice", True)])
+def test_odd_networks_compute_what_they_did(
+    kind: str, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, tiles = _odd(kind, monkeypatch), _tiles(3)
+    with torch.inference_mode():
+        expected = net(tiles)
+        assert net.use_winograd() is used
+        for a, b in zip(expected, net(tiles), strict=True):
+            assert torch.equal(a, b) is not used
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_that_somebody_watches_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, seen = _odd("", monkeypatch), []
+    net.net.trunk.conv.register_forward_hook(lambda *_: seen.append(1))
+    assert not net.use_winograd()
+    with torch.inference_mode():
+        net(_tiles(1))
+    assert len(seen) == 1
+
+
+def test_each_block_of_features_has_to_stay_what_it_is() -> None:
+    """A small one beside a large one, too."""
+    net = _net().net
+    (start, stop), (other, _) = ((b.start, b.stop) for b in net.blocks)
+    logits, features = torch.ones(2, 10, 2), torch.ones(2, net.blocks[-1].stop)
+    features[:, start:stop] = 1e-3
+    changed = features.clone()
+    changed[:, start:stop] += 1e-5
+    same, parts = prepared._parts(net, (logits, features)), prepared._parts(net, (logits, changed))
+    assert prepared._close(same, same) and not prepared._close(same, parts)
+    changed = features.clone()
+    changed[:, other] += 1e-5
+    assert prepared._close(same, prepared._parts(net, (logits, changed)))
 
 
 def test_a_run_does_not_go_on_where_there_is_no_winograd() -> None:

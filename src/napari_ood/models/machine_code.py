@@ -7,6 +7,8 @@ those it has. Only what :mod:`napari_ood.models.winograd_code` needs.
 from __future__ import annotations
 
 import ctypes
+import mmap
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,8 +150,28 @@ class Code(ir.IRBuilder):  # type: ignore[misc]  # untyped
         return self.call(known or ir.Function(self.module, kind, name), [a, b, c])
 
 
+def require_executable(address: int) -> None:
+    """OSError where the system keeps memory from being executed, which LLVM does not tell.
+
+    SELinux may, or systemd's MemoryDenyWriteExecute: a call would end the program.
+    """
+    if os.name != "posix":
+        return
+    page = address & -mmap.PAGESIZE
+    change = ctypes.CDLL(None, use_errno=True).mprotect
+    change.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if change(page, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):  # as it should be already
+        raise OSError(ctypes.get_errno(), "memory cannot be made executable")
+
+
 class Compiled:
-    """A function of a module as machine code; any number of threads may call it at once."""
+    """A function of a module as machine code; any number of threads may call it at once.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        Where none can be made.
+    """
 
     def __init__(self, module: ir.Module, function: ir.Function, processor: Processor) -> None:
         llvm.initialize_native_target()
@@ -164,6 +186,7 @@ class Compiled:
         self._engine.finalize_object()
         types = [ctypes.c_void_p if a.type == POINTER else ctypes.c_int64 for a in function.args]
         address = self._engine.get_function_address(function.name)
+        require_executable(address)
         self._call: Callable[..., Any] = ctypes.CFUNCTYPE(None, *types)(address)
 
     def __call__(self, *arguments: int) -> None:

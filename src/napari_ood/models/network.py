@@ -182,7 +182,7 @@ class MultiHeadNet(nn.Module):
                 layer = self.trunk.get_submodule(spec.layer)
             except AttributeError:
                 raise BundleError(f"{self.architecture} has no layer {spec.layer!r}") from None
-            hook = _Tap(index, spec.pool, self.channels_at_end)
+            hook = Tap(index, spec.pool, self.channels_at_end)
             self._taps.append(layer.register_forward_hook(hook))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,7 +299,7 @@ class MultiHeadNet(nn.Module):
         return BundleError(f"{self.architecture} does not take {size} px tiles: {reason}")
 
 
-class _Tap:
+class Tap:
     """A forward hook that pools its layer's output while somebody asks for features.
 
     It pools at once, so a later in-place layer can't change what was tapped. A class instead of a
@@ -310,6 +310,7 @@ class _Tap:
         self.index, self.pool, self.channels_at_end = index, pool, channels_at_end
 
     def __call__(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+        """Pool what the layer gives; a signature of torch's."""
         tapped = _TAPPED.get()
         if tapped is None:
             return

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,13 @@ WORTH_IT = 1.1
 last bits than on the machine next door."""
 SLICE_S = 0.12
 """About how long one measured batch takes."""
-BUDGET_S = 1.5
-"""After that, no further round of measurements is begun."""
+BUDGET_S, MOST_S = 1.5, 6.0
+"""After the first, no further round of measurements is begun but the least number of them; after
+the other, none."""
 ROUNDS, LEAST_ROUNDS = 7, 3
-"""Rounds of measurements; with fewer than the least, which only a very slow network has, the usual
-arithmetic stays."""
+"""Rounds of measurements; with fewer than the least the usual arithmetic stays."""
+SLOW_S = 1.5
+"""Networks that take longer for a tile are not measured: nobody would wait for it."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,9 @@ class ArithmeticNet:
         self._net, self._precision = net, arithmetic.precision
         if arithmetic.convolution == WINOGRAD and not net.use_winograd():
             raise RunError(
-                "this run was begun with Winograd's convolutions, which the network cannot have on "
-                "this device: go on with --device cpu, or choose another output"
+                "this run was begun with Winograd's convolutions, which cannot be had here (they "
+                "need a CPU, and llvmlite to make code): go on with --device cpu, or choose "
+                "another output"
             )
         if arithmetic.layout == CHANNELS_FIRST:
             import torch
@@ -168,12 +171,7 @@ def resolve_arithmetic(
 def _measured(
     network: InferenceNet, candidates: Sequence[Arithmetic], device: str, batch_size: int
 ) -> dict[Arithmetic, list[float]]:
-    """Measure those candidates that the network bears, as a run would use them."""
-    import copy
-
-    if any(c.convolution == WINOGRAD for c in candidates):  # a candidate on CPUs only
-        suits = copy.deepcopy(network).use_winograd()
-        candidates = [c for c in candidates if c.convolution == DIRECT or suits]
+    """Measure candidates as a run would use them."""
     if device != "cpu":
         return measure(network, candidates, device, batch_size)
     from napari_ood.models.lanes import Lanes
@@ -225,7 +223,7 @@ def choose(speeds: Mapping[Arithmetic, Sequence[float]]) -> Arithmetic:
     """
     gains = {}
     for arithmetic, rates in speeds.items():
-        ratios = [a / b for a, b in zip(rates, speeds[USUAL], strict=True)]
+        ratios = [a / b for a, b in zip(rates, speeds[USUAL], strict=False)]
         sure = len(ratios) >= LEAST_ROUNDS and min(ratios) > 1
         gains[arithmetic] = median(ratios) if sure else 1.0
     best = max(gains, key=lambda arithmetic: gains[arithmetic])
@@ -241,19 +239,19 @@ def measure(
 ) -> dict[Arithmetic, list[float]]:
     """Tiles per second of each candidate in rounds in which they take turns.
 
+    Who is slower than the usual arithmetic in a round cannot be chosen any more, and drops out.
+
     Parameters
     ----------
-    network : on its device; copies of it are measured
-    candidates : the usual arithmetic among them
+    network : on its device; copies of it are measured, as far as it bears the candidates
+    candidates : the usual arithmetic first
     device : as torch names it
     batch_size : most tiles per measured batch; fewer where the network is slow
-    budget_s : no further round is begun after so many seconds
+    budget_s : after so many seconds, only the least number of rounds is begun
     """
-    import copy
-
     import torch
 
-    nets = {c: ArithmeticNet(copy.deepcopy(network), c) for c in candidates}
+    nets = _nets(network, candidates)
     side = network.net.tile_size
     rng = np.random.default_rng(0)
     tiles = torch.from_numpy(rng.integers(0, 256, (batch_size, side, side, 3), np.uint8))
@@ -268,20 +266,49 @@ def measure(
         return clock() - start
 
     with torch.inference_mode():
-        begun, few = time.perf_counter(), min(2, batch_size)
+        begun = time.perf_counter()
+        seconds(nets[USUAL], 1)  # loads kernels
+        one = seconds(nets[USUAL], 1)
+        if one > SLOW_S:
+            return {USUAL: [1 / one]}
+        n = int(np.clip(SLICE_S / one, 1, batch_size))
         for net in nets.values():
-            seconds(net, few)  # loads kernels
-        n = int(np.clip(SLICE_S * few / seconds(nets[USUAL], few), few, batch_size))
-        if n > few:
+            seconds(net, 1)
+        if n > 1:
             for net in nets.values():
                 seconds(net, n)  # the first batch of a size is slower
-        took: dict[Arithmetic, list[float]] = {c: [] for c in candidates}
+        took: dict[Arithmetic, list[float]] = {c: [] for c in nets}
+        left = list(nets)
         for round_ in range(ROUNDS):
-            if round_ and time.perf_counter() - begun > budget_s:
+            spent = time.perf_counter() - begun
+            if round_ and spent > (MOST_S if round_ < LEAST_ROUNDS else budget_s):
                 break
-            for candidate in candidates if round_ % 2 else reversed(candidates):
+            for candidate in left if round_ % 2 else reversed(left):
                 took[candidate].append(seconds(nets[candidate], n))
+            left = [c for c in left if c == USUAL or took[c][-1] < took[USUAL][-1]]
+            if left == [USUAL]:
+                break
     return {candidate: [n / spent for spent in all_] for candidate, all_ in took.items()}
+
+
+def _nets(
+    network: InferenceNet, candidates: Sequence[Arithmetic]
+) -> dict[Arithmetic, ArithmeticNet]:
+    """Copies that share the network's weights: three of a large one would not fit into memory."""
+    import copy
+
+    from torch import nn
+
+    nets = {}
+    for candidate in candidates:
+        # Parameters are new ones of the same memory, as who turns their layout turns them in place.
+        shared: dict[int, object] = {id(b): b for b in network.buffers()}
+        shared |= {id(p): nn.Parameter(p.data, requires_grad=False) for p in network.parameters()}
+        try:
+            nets[candidate] = ArithmeticNet(copy.deepcopy(network, shared), candidate)
+        except RunError:  # the network has nothing that Winograd's convolutions could replace
+            continue
+    return nets
 
 
 def _key(
@@ -298,10 +325,17 @@ def _key(
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "llvmlite": version("llvmlite"),
+        "llvmlite": _version_of("llvmlite"),
         "weights": dict(bundle.hashes),
         "network": [card.architecture, card.n_heads, card.head_blocks, len(card.blocks)],
         "tile": [card.tile_size, card.input_size or card.tile_size],
         "batch": batch_size,
         "of": [str(candidate) for candidate in candidates],
     }
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_ood.models.network import MultiHeadNet
+from napari_ood.models.network import MultiHeadNet, Tap
 from napari_ood.models.winograd import WinogradConv2d
 
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
-"""Largest change of an output, relative to the largest, that other arithmetic may cause in float32:
-fused batch norms, or convolutions after Winograd."""
+"""Largest change of an output, relative to the largest of its kind, that other arithmetic may cause
+in float32: fused batch norms, or convolutions after Winograd."""
 
 
 def normalise(tiles: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -81,7 +81,11 @@ class InferenceNet(nn.Module):
         Outputs must stay what they are but for rounding, or nothing changes; neither does it where
         no machine code can be made.
         """
-        convs = {n: m for n, m in self.net.named_modules() if WinogradConv2d.suits(m)}
+        convs = {
+            name: module
+            for name, module in self.net.named_modules()
+            if WinogradConv2d.suits(module) and not _is_watched(module)
+        }
         try:
             fast = {name: WinogradConv2d(conv) for name, conv in convs.items()}
         except (ImportError, OSError, RuntimeError) as error:
@@ -92,7 +96,11 @@ class InferenceNet(nn.Module):
         x = _example(self.net)
         with torch.inference_mode():
             before = self.net(x)
-        return _replace_if_close(self.net, fast, x, before)
+        try:
+            return _replace_if_close(self.net, fast, x, before)
+        except Exception as error:  # noqa: BLE001  whatever a network does with a convolution's parts
+            log.info("no Winograd convolutions: %s", error)
+            return False
 
 
 def prepare_for_inference(net: MultiHeadNet) -> MultiHeadNet:
@@ -121,7 +129,7 @@ def _replace_if_close(
     is_close = False
     try:
         with torch.inference_mode():
-            is_close = _close(expected, net(x))
+            is_close = _close(_parts(net, expected), _parts(net, net(x)))
     finally:
         if not is_close:
             _replace(net, usual)
@@ -145,7 +153,19 @@ def _example(net: MultiHeadNet) -> Tensor:
     return x.to(next(net.parameters()).device, memory_format=torch.channels_last)
 
 
-def _close(expected: tuple[Tensor, Tensor], outputs: tuple[Tensor, Tensor]) -> bool:
+def _is_watched(module: nn.Module) -> bool:
+    """Whether hooks of others than the network hang on a module: with it they would be gone."""
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    return not all(isinstance(hook, Tap) for hook in hooks)
+
+
+def _parts(net: MultiHeadNet, outputs: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """Logits and each block of features, whose magnitudes may differ a lot."""
+    logits, features = outputs
+    return [logits, *(features[:, block.start : block.stop] for block in net.blocks)]
+
+
+def _close(expected: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
     return all(
         bool((a - b).abs().max() <= TOLERANCE * a.abs().max().clamp_min(1e-6))
         for a, b in zip(expected, outputs, strict=True)

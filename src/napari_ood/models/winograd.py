@@ -99,7 +99,7 @@ class WinogradConv2d(nn.Module):
         compiled(self.stride)
         weight = conv.weight.detach()
         self.n_out, self.n_in = weight.shape[:2]
-        width = panel(this_processor())
+        self.panel = width = panel(this_processor())
         taps = nn.functional.pad(weight, (0, 0) * 3 + (0, -self.n_out % width))
         self.padded = len(taps)
         # Laid out as they are to be before they become four or nine times as many.
@@ -130,7 +130,22 @@ class WinogradConv2d(nn.Module):
         return is_even and sum(channels) >= LEAST_CHANNELS[conv.stride[0]]
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, K, H', W']``, float32, channels_last."""
+        """``[B, C, H, W]`` → ``[B, K, H', W']``, float32, channels_last.
+
+        Raises
+        ------
+        RuntimeError
+            If somebody wants a gradient, or brought the module here from another kind of processor.
+        ValueError
+            For images of other channels.
+        """
+        from napari_ood.models.machine_code import this_processor
+        from napari_ood.models.winograd_code import panel
+
+        if x.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError("Winograd's convolutions have no gradients: use the usual ones")
+        if self.panel != panel(this_processor()):
+            raise RuntimeError("kernels laid out for another processor: make the network here")
         # The code sees addresses only, so it must get what it expects.
         x = x.to("cpu", torch.float32).permute(0, 2, 3, 1).contiguous()
         n, height, width, n_in = x.shape

@@ -98,7 +98,7 @@ def winograd_code(transforms: Transforms, processor: Processor) -> Compiled:
         left = code.sub(total, first)
         count = code.select(code.icmp_signed("<", left, most), left, most)
         where = first, count, rows, columns
-        code.call(inward, [x, patches, *where, plane_in, height, width, n_in])
+        code.call(inward, [x, patches, sums, *where, plane_in, height, width, n_in])
         with code.counting(planes, index(1)) as i:
             matrices = (
                 code.at(patches, code.mul(i, plane_in)),
@@ -114,9 +114,13 @@ def winograd_code(transforms: Transforms, processor: Processor) -> Compiled:
 
 
 def _write_inward(module: ir.Module, of: Transforms, processor: Processor) -> ir.Function:
-    """Patches of the images, zeros around them, into planes ``[P²][patch, C]``."""
-    code = Code(module, "inward", 2, 8, processor.lanes)
-    x, patches, first, count, rows, columns, plane, height, width, n_in = code.parameters
+    """Patches of the images, zeros around them, into planes ``[P²][patch, C]``.
+
+    ``spare`` is room for a vector per plane: on the stack it would be more than a page of it, which
+    Windows has to be asked for.
+    """
+    code = Code(module, "inward", 3, 8, processor.lanes)
+    x, patches, spare, first, count, rows, columns, plane, height, width, n_in = code.parameters
     zeros = code.room(1)
     code.write(code.constant(0), zeros)
     step = of.outputs * of.stride
@@ -143,7 +147,7 @@ def _write_inward(module: ir.Module, of: Transforms, processor: Processor) -> ir
                 number = code.add(index(row * of.products), column)
                 code.write(value, code.at(target, code.mul(plane, number)))
 
-            _on_both_sides(code, of.inward, read, write)
+            _on_both_sides(code, of.inward, spare, read, write)
     code.ret_void()
     return code.function
 
@@ -201,7 +205,7 @@ def _write_outward(module: ir.Module, of: Transforms, processor: Processor) -> i
     sums, bias, out, first, count, rows, columns, plane, height, width, n_out, padded = (
         code.parameters
     )
-    nowhere = code.room(1)
+    nowhere, half = code.room(1), code.room(of.products * of.outputs)
     with code.counting(count, index(1)) as patch:
         place = _place(
             code,
@@ -232,7 +236,7 @@ def _write_outward(module: ir.Module, of: Transforms, processor: Processor) -> i
                 place_ = code.at(corner, code.mul(row_step, index(row)), code.mul(n_out, column))
                 code.write(code.fadd(value, shift), code.select(is_inside, place_, nowhere))
 
-            _on_both_sides(code, of.outward, read, write)
+            _on_both_sides(code, of.outward, half, read, write)
     code.ret_void()
     return code.function
 
@@ -259,12 +263,15 @@ def _place(
 def _on_both_sides(
     code: Code,
     matrix: Matrix,
+    half: Value,
     read: Callable[[Value, int], Value],
     write: Callable[[int, Value, Value], None],
 ) -> None:
-    """M X Mᵀ of the vectors that ``read(row, column)`` gives, told to ``write``."""
+    """M X Mᵀ of the vectors that ``read(row, column)`` gives, told to ``write``.
+
+    ``half`` is room for X Mᵀ.
+    """
     n_out, n_in = len(matrix), len(matrix[0])
-    half = code.room(n_in * n_out)
 
     def cell(row: Value, column: Value) -> Value:
         number = code.add(code.mul(row, index(n_out)), column)
