@@ -38,3 +38,14 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of a few tiles, so that a small slide has many."""
     monkeypatch.setattr("napari_ood.inference.plan.BLOCK_PX", 256)
     monkeypatch.setattr("napari_ood.inference.plan.SHARD_TILES", (2, 32))
+
+
+@pytest.fixture
+def two_lanes() -> Iterator[None]:
+    """As on two cores: with more, a small run is through before anybody can cancel it."""
+    import torch
+
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(usual)

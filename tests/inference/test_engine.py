@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from napari_ood.inference.precedence import PRECEDENCE, SWITCH_S
 from napari_ood.inference.store import RunWriter
 from napari_ood.slides import SlideView
 
-pytestmark = pytest.mark.usefixtures("small_shards")
+pytestmark = pytest.mark.usefixtures("small_shards", "two_lanes")
 
 
 def _same(a: Run, b: Run) -> bool:
@@ -67,9 +68,14 @@ def test_cancelled_and_resumed_equals_undisturbed(
     whole = run_slide(slide, tiny_bundle, tmp_path / "whole.ood.zarr", device="cpu")
     seen: list[Progress] = []
     out = tmp_path / "part.ood.zarr"
+
+    def cancel() -> bool:
+        time.sleep(0.05)  # or a fast machine is through before it has told of the third shard
+        return len(seen) >= stop_after
+
     part = run_slide(
         slide, tiny_bundle, out, device="cpu", batch_size=32, on_progress=seen.append,
-        cancel=lambda: len(seen) >= stop_after,
+        cancel=cancel,
     )  # fmt: skip
     assert not part.complete and part.n_tiles < whole.n_tiles
     before, seen = part.n_tiles, []

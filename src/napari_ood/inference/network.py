@@ -82,6 +82,11 @@ class Network:
         with torch.inference_mode():
             return self._uploads.download(self._forward(self._uploads.upload(tiles)))
 
+    def drop_waiting(self) -> None:
+        """Begin nothing any more; who asks for what was not begun yet gets CancelledError."""
+        if self._lanes is not None:
+            self._lanes.drop_waiting()
+
     def close(self) -> None:
         """End the threads that compute and free what they kept; nobody may wait for an answer."""
         if self._lanes is not None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,7 @@ class Session:
         ]
         self._start = time.perf_counter()
         self._stored_at = -math.inf
+        self._unstored: dict[Block, None] = {}  # those that hold answers, in order
 
     def run(self, cancel: Callable[[], bool]) -> None:
         """Compute all shards; returns early when cancelled, raises what a stage raised."""
@@ -117,7 +119,10 @@ class Session:
     def _compute_all(self, cancel: Callable[[], bool]) -> None:
         """Give the network batch after batch, and collect its answers as they are ready."""
         begun: deque[Begun] = deque()
-        while not self._stop.is_set() and not cancel():
+        while not self._stop.is_set():
+            if cancel():
+                self._finish(begun)
+                return
             chosen = self._ready.next_batch()
             with self._timed("forward"):
                 if chosen is not None:
@@ -130,14 +135,29 @@ class Session:
             if chosen is None and self._ready.is_over:
                 return
 
+    def _finish(self, begun: deque[Begun]) -> None:
+        """Keep what the network has computed, or is computing: to end it takes as long."""
+        self.network.drop_waiting()
+        for batch in begun:
+            with suppress(CancelledError):
+                self._answered(batch)
+        for block in list(self._unstored):
+            self._hand_on(block)
+
     def _collect(self, begun: Begun) -> None:
         """Wait for an answer; hand on what its block holds once it is asked for."""
-        block = begun.block
-        block.answers[begun.k] = begun.answer()
-        now = time.perf_counter()
-        if not begun.is_last and now - self._stored_at < STORE_EVERY_S:
-            return
-        self._stored_at = now
+        self._answered(begun)
+        if begun.is_last or time.perf_counter() - self._stored_at >= STORE_EVERY_S:
+            self._hand_on(begun.block)
+
+    def _answered(self, begun: Begun) -> None:
+        begun.block.answers[begun.k] = begun.answer()
+        self._unstored[begun.block] = None
+
+    def _hand_on(self, block: Block) -> None:
+        """Give the writer what a block holds."""
+        del self._unstored[block]
+        self._stored_at = time.perf_counter()
         ks, answers = zip(*sorted(block.answers.items()), strict=True)
         block.answers.clear()
         index = np.concatenate([block.piece.batches[k] for k in ks])

@@ -68,6 +68,10 @@ class Lanes:
         """Call in the next lane that is free."""
         return self._pool.submit(call)
 
+    def drop_waiting(self) -> None:
+        """Drop what waits for a lane: who asks for it gets CancelledError; nothing new is taken."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def close(self) -> None:
         """End the threads; what waits for a lane is dropped."""
         self._pool.shutdown(cancel_futures=True)
