@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from napari_ood.cohort.client import environment_kept
 
 STRIDE = 10
 """Many tiles on a small slide: 1,000 or so on the disc."""
+MOST_S = 120
 SMALL_SHARDS = {"BLOCK_PX": 64, "SHARD_TILES": (4, 4)}
 
 
@@ -90,6 +92,59 @@ def scheduler() -> Iterator[str]:
         ) as cluster,
     ):
         yield cluster.scheduler_address
+
+
+Resting = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def resting(scheduler: str) -> Resting:
+    """``with resting():`` workers rest after a shard that they stored until they are stopped.
+
+    However fast they are, and however slow who watches them: they are stopped half-way.
+    """
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        from distributed import Client
+
+        with Client(scheduler, set_as_default=False) as client:
+            client.run(_rest, True)
+            try:
+                yield
+            finally:
+                client.run(_rest, False)
+
+    return block
+
+
+def _rest(on: bool) -> None:
+    """Called in a worker."""
+    import time
+
+    from napari_ood.cohort.work import Workplace
+    from napari_ood.inference.store import RunWriter
+
+    if not on:
+        if hasattr(RunWriter, "at_once"):
+            RunWriter.write, Workplace._compute = RunWriter.at_once, Workplace.at_once
+            del RunWriter.at_once, Workplace.at_once
+        return
+    RunWriter.at_once, Workplace.at_once = RunWriter.write, Workplace._compute  # type: ignore
+    at_work: list[Workplace] = []
+
+    def compute(self: Workplace, *args: Any) -> Any:
+        at_work.append(self)
+        return Workplace.at_once(self, *args)  # type: ignore[attr-defined]
+
+    def write(self: RunWriter, *args: Any, **options: Any) -> None:
+        RunWriter.at_once(self, *args, **options)  # type: ignore[attr-defined]
+        until = time.monotonic() + MOST_S
+        while not at_work[-1].stopped.is_set():
+            assert time.monotonic() < until, "nobody stopped the worker"
+            time.sleep(0.01)
+
+    RunWriter.write, Workplace._compute = write, compute  # type: ignore[method-assign]
 
 
 @pytest.fixture

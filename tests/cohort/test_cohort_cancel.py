@@ -24,10 +24,15 @@ def many(slides: list[Path], tmp_path: Path) -> list[Path]:
 
 
 def test_slides_that_no_worker_came_to(
-    many: list[Path], cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    many: list[Path],
+    cohort: Cohort,
+    resting: Callable[[], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "runs"
-    first = cohort(many, out=out, cancel=lambda: any(out.glob("*.ood.zarr/logits/c/*/*")))
+    with resting():
+        first = cohort(many, out=out, cancel=lambda: any(out.glob("*.ood.zarr/logits/c/*/*")))
     assert first["cancelled"]
     idle = [record for record in first["slides"] if record["outcome"] == "not begun"]
     assert len(idle) >= 4
