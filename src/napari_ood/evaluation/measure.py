@@ -148,7 +148,7 @@ def evaluate(
     scorer = Scorer(bundle, {name: m.threshold for name, m in maps.items()}, without)
     names, left_out = _possible(scorer, names)
     notes += left_out
-    values = {name: {k: scorer.score(k, out) for k in names} for name, out in outputs.items()}
+    values = {name: scorer.scores(names, out) for name, out in outputs.items()}
     rows = _rows(inside, outside, values, names, n_bootstrap, seed)
     if contrast is not None:
         column = inside.columns[contrast.casefold()]

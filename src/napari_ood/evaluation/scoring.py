@@ -117,13 +117,16 @@ class Scorer:
             return str(error).replace(f"score '{name}'", "the score")
         return "" if np.isfinite(values).all() else "not finite on the bundle's own held-out tiles"
 
-    def score(self, name: str, outputs: Outputs) -> Floats:
-        """Score of each tile; [N] float32."""
-        if name in PIXEL_SCORES:
-            return outputs.of_pixels[name]
+    def scores(self, names: Sequence[str], outputs: Outputs) -> dict[str, Floats]:
+        """Scores of each tile by name; [N] float32. What several of them share is computed once."""
+        of_tiles = [name for name in names if name not in PIXEL_SCORES]
         if self._reference is None:
-            return HEAD_SCORES[name](outputs.logits, self._card.temperature)
-        return self._reference.score(name, outputs.logits, outputs.features)
+            logits, temperature = outputs.logits, self._card.temperature
+            found = {name: HEAD_SCORES[name](logits, temperature) for name in of_tiles}
+        else:
+            scores = self._reference.scores(of_tiles, outputs.logits, outputs.features)
+            found = dict(zip(of_tiles, scores, strict=True))
+        return {name: found[name] if name in found else outputs.of_pixels[name] for name in names}
 
     def flagged(self, name: str, values: Floats) -> float | None:
         """Share of tiles above the bundle's threshold, 5 % of its held-out tiles; None: no such."""
