@@ -18,11 +18,11 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import notification_manager
 
 from napari_ood import Bundle, Slide, open_run, open_slide
+from napari_ood.viewer import restore
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.layers import make_layer, maps_of, overlay_of, slide_layer_data
 from napari_ood.viewer.maps import Overlay
 from napari_ood.viewer.plugin import get_reader, read_run, read_slide
-from napari_ood.viewer.restore import run_layer_data
 from napari_ood.viewer.state import Phase, Scope
 
 from .conftest import SHAPE, finish, write_slide
@@ -269,7 +269,7 @@ def test_a_run_on_an_open_slide_does_not_open_it_again(viewer: ViewerModel, fini
     bridge = bridge_of(viewer)
     finished(bridge)
     path, slide = bridge.session.state.maps.path, bridge.session.state.slide
-    for data in run_layer_data(path, bridge.session.state.slides):
+    for data in restore.read(path, bridge.session.state.slides).layer_data():
         viewer._add_layer_from_data(*data)
     assert len(viewer.layers) == N_LAYERS
     assert bridge.session.state.slide is slide

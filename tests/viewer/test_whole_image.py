@@ -12,11 +12,11 @@ from napari.components import ViewerModel
 from PIL import Image
 
 from napari_ood import Bundle, open_run, open_slide
+from napari_ood.viewer import restore
 from napari_ood.viewer.bridge import bridge_of
 from napari_ood.viewer.checks import check_run
 from napari_ood.viewer.layers import TINT, slide_layer_data
 from napari_ood.viewer.maps import Overlay
-from napari_ood.viewer.restore import run_layer_data
 from napari_ood.viewer.section_results import image_text
 from napari_ood.viewer.section_run import where_text
 from napari_ood.viewer.session import Session
@@ -96,7 +96,7 @@ def test_an_opened_run_shows_no_overlay_either(image_path: Path, image_bundle: B
     assert session.state.maps is not None and session.state.maps.path is not None
     viewer = ViewerModel()
     bridge = bridge_of(viewer)
-    for data in run_layer_data(session.state.maps.path):
+    for data in restore.read(session.state.maps.path).layer_data():
         viewer._add_layer_from_data(*data)
     assert [x.visible for x in viewer.layers] == [True, False, False, False]
     assert bridge.session.state.overlay is None

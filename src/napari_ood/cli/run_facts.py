@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ood.models.precision import Arithmetic
+from napari_ood.naming import FLOAT16, FLOAT32, NO_FEATURES
 
 if TYPE_CHECKING:
     from napari_ood.inference import Run
 
 BY_FEATURES = {
-    "float32": "as float32",
-    "float16": "as float16",
-    "none": "none: prediction and uncertainty only, no OOD score",
+    FLOAT32: "as float32",
+    FLOAT16: "as float16",
+    NO_FEATURES: "none: prediction and uncertainty only, no OOD score",
 }
 
 

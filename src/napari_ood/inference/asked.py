@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ood.errors import RunError
-from napari_ood.inference.store import FEATURES, FLOAT32
 from napari_ood.models.precision import AUTO, Arithmetic, check_precision, resolve_arithmetic
+from napari_ood.naming import FEATURES, FLOAT32, NO_FEATURES
 
 if TYPE_CHECKING:
     from napari_ood.models import Bundle
@@ -72,7 +72,7 @@ class Asked:
             )
         stored = record.get("features", FLOAT32)
         if self.features not in (None, stored):
-            how = "without features" if stored == "none" else f"with features as {stored}"
+            how = "without features" if stored == NO_FEATURES else f"with features as {stored}"
             raise RunError(
                 f"{path} was begun {how} and goes on so: leave --features and --no-features out, "
                 "or choose another output"

@@ -14,13 +14,12 @@ from napari_ood.errors import BundleError, RunError
 from napari_ood.inference.reading import TileArrays
 from napari_ood.inference.store import (
     ATTRIBUTE,
-    FLOAT32,
-    NO_FEATURES,
     grid_array,
     open_group,
     read_cells,
 )
 from napari_ood.models.precision import Arithmetic
+from napari_ood.naming import FLOAT32, NO_FEATURES
 from napari_ood.scores import HEAD_SCORES, ScoreSpec, mean_probability, parse_score
 from napari_ood.slides.grid import TileGrid
 

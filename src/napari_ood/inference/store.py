@@ -22,17 +22,13 @@ from numpy.typing import NDArray
 from napari_ood.errors import RunError
 from napari_ood.inference.chunks import ChunkWriter
 from napari_ood.models.precision import Arithmetic
-from napari_ood.naming import RUN_SUFFIX
+from napari_ood.naming import FLOAT32, NO_FEATURES, RUN_SUFFIX
 
 if TYPE_CHECKING:
     from napari_ood.inference.plan import Plan
 
 ATTRIBUTE = "napari_ood_run"
 FORMAT_VERSION = 1
-FLOAT32, FLOAT16, NO_FEATURES = "float32", "float16", "none"
-FEATURES = (FLOAT32, FLOAT16, NO_FEATURES)
-"""How a run stores its features. Half the bytes change no decision that was measured; without any
-there is prediction and uncertainty, and nothing that needs features."""
 
 
 class Shard(NamedTuple):
@@ -102,7 +98,7 @@ class RunWriter:
     ) -> RunWriter:
         """Create an empty run; it appears under ``path`` only when it is whole.
 
-        ``features`` is one of ``FEATURES``.
+        ``features`` is one of ``naming.FEATURES``.
 
         Raises
         ------

@@ -124,7 +124,7 @@ class Bridge:
 
         Parameters
         ----------
-        layers : bottom first, as :func:`~napari_ood.viewer.restore.run_layer_data` gives them
+        layers : bottom first, as :meth:`~napari_ood.viewer.restore.Found.layer_data` gives them
         """
         if not hasattr(self.viewer, "window"):
             return layers

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from napari_ood.errors import DeviceError
 from napari_ood.models.precision import FP32
+from napari_ood.naming import FEATURES
 
 if TYPE_CHECKING:
     from napari_ood.inference import Run
 
-FULL, HALF, NONE = "float32", "float16", "none"
-"""As ``run_slide`` calls them."""
+FULL, HALF, NONE = FEATURES
 KEPT = {FULL: "with features in full", HALF: "with features in half", NONE: "without features"}
 CANNOT = "{device} cannot compute in bf16."
 

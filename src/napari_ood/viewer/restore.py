@@ -81,16 +81,6 @@ def read(path: Path, opened: Sequence[Slide] = ()) -> Found:
     return Found(maps, slide, any(slide is s for s in opened), tuple(missing))
 
 
-def run_layer_data(path: Path, opened: Sequence[Slide] = ()) -> list[LayerData]:
-    """Layers of a run, bottom first; what is missing is told in one warning.
-
-    Parameters and errors are those of :func:`read`.
-    """
-    found = read(path, opened)
-    found.tell_missing()
-    return found.layer_data()
-
-
 def truth_of(slide: Slide) -> list[LayerData]:
     """The truth that lies beside a procedural slide, as a hidden layer; none beside others."""
     if not truth_path(slide.path).is_file():
