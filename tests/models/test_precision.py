@@ -21,7 +21,7 @@ from PIL import Image
 from napari_ood import Bundle, RunError, load_bundle
 from napari_ood.errors import BundleError, TrainingError
 from napari_ood.models import precision as under_test
-from napari_ood.models import save_bundle
+from napari_ood.models import save_bundle, winograd
 from napari_ood.models.choices import KnownChoices
 from napari_ood.models.halved import (
     MOST_CHANGED,
@@ -126,6 +126,28 @@ def test_a_slow_network_gets_its_rounds_and_a_much_too_slow_one_is_not_measured(
     monkeypatch.setattr(under_test, "SLOW_S", 0.04)
     assert choose(measure(net, [USUAL, HALF], "cpu", 8)) == USUAL
     assert HALF not in calls
+
+
+def test_a_known_choice_that_cannot_be_had_here_is_measured_anew(
+    tiny_bundle: Bundle, known: KnownChoices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One home of several machines, of which one keeps memory from being executed."""
+    calls, fast = [], Arithmetic(convolution="winograd")
+
+    def fake(network: object, candidates: list[Arithmetic], *_: object) -> object:
+        calls.append(candidates)
+        return {USUAL: [10.0] * 3} | ({fast: [20.0] * 3} if len(calls) == 1 else {})
+
+    def refused(stride: int) -> None:
+        raise PermissionError("memory cannot be made executable")
+
+    monkeypatch.setattr(under_test, "measure", fake)
+    monkeypatch.delenv(ENVIRONMENT)
+    for _ in range(2):
+        assert resolve_arithmetic("auto", tiny_bundle, "cpu", 8, known) == fast
+    monkeypatch.setattr(winograd, "compiled", refused)
+    assert resolve_arithmetic("auto", tiny_bundle, "cpu", 8, known) == USUAL
+    assert len(calls) == 2
 
 
 def test_what_is_measured_shares_the_weights(tiny_bundle: Bundle) -> None:

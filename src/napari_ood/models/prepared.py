@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_ood.models.network import MultiHeadNet, Tap
-from napari_ood.models.winograd import WinogradConv2d
+from napari_ood.models.winograd import NOT_TO_BE_HAD, WinogradConv2d
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class InferenceNet(nn.Module):
         }
         try:
             fast = {name: WinogradConv2d(conv) for name, conv in convs.items()}
-        except (ImportError, OSError, RuntimeError) as error:
+        except NOT_TO_BE_HAD as error:
             log.info("no Winograd convolutions: %s", error)
             return False
         if not fast:

@@ -7,6 +7,7 @@ rows of the padded image and the middle one the even rows: F(4, 2) and four plai
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeGuard
@@ -30,6 +31,12 @@ CHANNELS = 16
 """Channels must be a multiple of this, which every processor's vectors divide."""
 LEAST_CHANNELS = {1: 32, 2: 64}
 """By stride: fewer, of inputs and outputs together, take longer to transform than is gained."""
+
+
+NOT_TO_BE_HAD = (ImportError, OSError, RuntimeError)
+"""What is raised where no machine code can be made."""
+
+log = logging.getLogger(__name__)
 
 
 def toom_cook(points: Sequence[float], outputs: int, taps: int) -> tuple[Floats, Floats, Floats]:
@@ -72,6 +79,16 @@ def compiled(stride: int) -> Compiled:
     inward, _, outward = transforms(stride)
     of = Transforms(inward.tolist(), outward.tolist(), stride)
     return winograd_code(of, this_processor())
+
+
+def can_be_had() -> bool:
+    """Whether machine code can be made here."""
+    try:
+        compiled(1)
+    except NOT_TO_BE_HAD as error:
+        log.info("no Winograd convolutions: %s", error)
+        return False
+    return True
 
 
 class WinogradConv2d(nn.Module):
