@@ -14,9 +14,10 @@ from napari_ood.analysis.difference import compare_runs
 from napari_ood.analysis.scored import ScoredRun
 from napari_ood.cli import main
 from napari_ood.export import export_run
+from napari_ood.inference.asked import Asked
 from napari_ood.inference.store import RunWriter
 from napari_ood.models import InferenceNet
-from napari_ood.models.precision import ENVIRONMENT
+from napari_ood.models.precision import ENVIRONMENT, Arithmetic
 from napari_ood.passport import make_passport
 from napari_ood.passport.check import Light
 from napari_ood.viewer.maps import Maps, Overlay
@@ -190,6 +191,15 @@ def test_a_run_never_mixes_precisions(
     assert resumed.complete and resumed.arithmetic.precision == "bf16"
     np.testing.assert_array_equal(resumed.features, whole.features)
     np.testing.assert_array_equal(resumed.logits, whole.logits)
+
+
+def test_fp32_is_not_what_a_run_goes_on_in_with_other_convolutions(tmp_path: Path) -> None:
+    """It promises the bits of direct ones."""
+    record = {"arithmetic": Arithmetic(convolution="winograd").to_dict()}
+    Asked("auto", None, "cpu", 8).check(tmp_path, record)
+    with pytest.raises(RunError, match=r"winograd and goes on in it: leave --precision out"):
+        Asked("fp32", None, "cpu", 8).check(tmp_path, record)
+    Asked("fp32", None, "cpu", 8).check(tmp_path, {})
 
 
 def test_a_shard_that_does_not_fit_is_not_marked_done(

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ood.errors import RunError
-from napari_ood.models.precision import AUTO, Arithmetic, check_precision, resolve_arithmetic
+from napari_ood.models.precision import (
+    AUTO,
+    FP32,
+    USUAL,
+    Arithmetic,
+    check_precision,
+    resolve_arithmetic,
+)
 from napari_ood.naming import FEATURES, FLOAT32, NO_FEATURES
 
 if TYPE_CHECKING:
@@ -64,10 +71,16 @@ class Asked:
         RunError
             If something else is asked for than what it was begun with.
         """
-        begun = Arithmetic.from_dict(record.get("arithmetic")).precision
+        arithmetic = Arithmetic.from_dict(record.get("arithmetic"))
+        begun = arithmetic.precision
         if self.precision not in (AUTO, begun):
             raise RunError(
                 f"{path} was begun in {begun} and goes on in it: ask for --precision {begun}, or "
+                "choose another output"
+            )
+        if self.precision == FP32 and arithmetic != USUAL:  # fp32 promises its very bits
+            raise RunError(
+                f"{path} was begun in {arithmetic} and goes on in it: leave --precision out, or "
                 "choose another output"
             )
         stored = record.get("features", FLOAT32)
