@@ -148,6 +148,36 @@ def _rest(on: bool) -> None:
 
 
 @pytest.fixture
+def occupied(scheduler: str, tmp_path: Path) -> Resting:
+    """``with occupied():`` workers have other things to do: no task of a cohort comes to them."""
+    free = tmp_path.with_name(f"{tmp_path.name} is free")
+
+    def do_other_things(_: int) -> None:
+        import time
+
+        until = time.monotonic() + MOST_S
+        while not free.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        from distributed import Client
+
+        with Client(scheduler, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=MOST_S)
+            tasks = client.map(do_other_things, range(8), pure=False)  # workers take two each
+            while sum(map(len, client.processing().values())) < 4:
+                pass
+            try:
+                yield
+            finally:
+                free.touch()
+                client.gather(tasks)
+
+    return block
+
+
+@pytest.fixture
 def cohort_options() -> dict[str, Any]:
     """What tests ask of cohorts, so that their runs are those of ``alone``."""
     return {"device": "cpu", "stride": STRIDE, "retries": 2, "task_tiles": 32}

@@ -27,12 +27,16 @@ def test_slides_that_no_worker_came_to(
     many: list[Path],
     cohort: Cohort,
     resting: Callable[[], Any],
+    occupied: Callable[[], Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "runs"
     with resting():
-        first = cohort(many, out=out, cancel=lambda: any(out.glob("*.ood.zarr/logits/c/*/*")))
+        first = cohort(
+            many, out=out, task_tiles=1_000_000,  # a slide is one task, which a worker rests in
+            cancel=lambda: any(out.glob("*.ood.zarr/logits/c/*/*")),
+        )  # fmt: skip
     assert first["cancelled"]
     idle = [record for record in first["slides"] if record["outcome"] == "not begun"]
     assert len(idle) >= 4
@@ -68,5 +72,6 @@ def test_slides_that_no_worker_came_to(
         assert now["n_tiles"] == before["n_tiles"] > 0 == now["n_new"]
         assert now["fingerprint"] == before["fingerprint"]
     shutil.rmtree(third["slides"][0]["run"])
-    fourth = cohort(many, out=out, cancel=lambda: True)
+    with occupied():
+        fourth = cohort(many, out=out, cancel=lambda: True)
     assert [record["outcome"] for record in fourth["slides"]] == ["not begun"] + ["done"] * 7
