@@ -46,7 +46,7 @@ class Frames(QObject):
 
 
 def settle(qtbot: Any, frames: Frames) -> None:
-    """Wait until nothing has been composed for a while; a slow machine takes longer to get there."""
+    """Wait until nothing has been composed for a while, however long that takes."""
     until = time.monotonic() + 60
     before = -1
     while frames.n != before:
