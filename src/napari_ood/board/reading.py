@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ood.board.cache import RowCache, stamp_of
+from napari_ood.board.ongoing import state_of
 from napari_ood.board.row import DONE, FAILED, MISSING, UNFINISHED, SlideRow
 from napari_ood.cohort.earlier import all_records
 from napari_ood.cohort.manifest import MANIFEST, read_manifest
@@ -55,6 +56,7 @@ class Board:
     rows : as in the manifest, its last call first, then runs that it does not name, by name
     started, ended : of the cohort, ISO 8601 in UTC; None without a manifest, or while it goes on
     complete : whether all rows were read; False where reading was cancelled
+    state : a sentence where the cohort went on, or was interrupted; else ""
     """
 
     folder: Path
@@ -62,12 +64,13 @@ class Board:
     started: str | None = None
     ended: str | None = None
     complete: bool = True
+    state: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         rows = [row.as_dict() for row in self.rows]
         return {"folder": str(self.folder), "started": self.started, "ended": self.ended,
-                "complete": self.complete, "slides": rows}  # fmt: skip
+                "complete": self.complete, "state": self.state, "slides": rows}  # fmt: skip
 
 
 def read_board(
@@ -112,7 +115,8 @@ def read_board(
     complete = done == len(rows)
     if complete:
         reader.cache.tidy(reader.used)
-    return Board(folder, tuple(rows), manifest.get("started"), manifest.get("ended"), complete)
+    times = manifest.get("started"), manifest.get("ended")
+    return Board(folder, tuple(rows), *times, complete, state_of(folder, manifest))
 
 
 def list_entries(folder: Path) -> tuple[dict[str, Any], list[Entry]]:

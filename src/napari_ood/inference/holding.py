@@ -92,13 +92,23 @@ def check_run(run: Path) -> None:
     _check(_beside(run.absolute()), run)
 
 
+def is_folder_held(folder: Path) -> bool:
+    """Whether somebody writes all runs in a folder, for all that can be told from here."""
+    holder = _holder(folder / WHOLE_FOLDER)
+    return holder is not None and _may_run(holder)
+
+
+def _may_run(holder: Holder) -> bool:
+    return holder == _UNKNOWN or holder.process.runs() is not False
+
+
 def _beside(run: Path) -> Path:
     return run.with_name(f".{run.name}.lock")
 
 
 def _check(lock: Path, what: Path) -> None:
     holder = _holder(lock)
-    if holder is not None and (holder == _UNKNOWN or holder.process.runs() is not False):
+    if holder is not None and _may_run(holder):
         raise _error(lock, what, holder)
 
 
@@ -134,7 +144,7 @@ def _take(lock: Path, what: Path, this: Holder) -> None:
             return
         if holder is None:
             continue  # its owner has just ended
-        if holder == _UNKNOWN or holder.process.runs() is not False:
+        if _may_run(holder):
             raise _error(lock, what, holder)
         _put_away(lock, holder, this)
     raise HeldError(f"several programs begin to write {what} at once: run one of them")
@@ -161,7 +171,7 @@ def _put_away(lock: Path, left: Holder, this: Holder) -> None:
     except FileExistsError:
         time.sleep(WAIT_S)
         owner = _holder(guard)
-        if owner is not None and owner != _UNKNOWN and owner.process.runs() is False:
+        if owner is not None and not _may_run(owner):
             _remove(guard)  # killed in the millisecond that this takes
         return
     try:

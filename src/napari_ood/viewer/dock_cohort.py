@@ -26,6 +26,7 @@ from napari_ood.viewer.board_memory import remember_cohort, remembered_cohorts
 from napari_ood.viewer.board_model import BoardModel
 from napari_ood.viewer.board_opening import BoardOpening
 from napari_ood.viewer.board_state import BoardReading
+from napari_ood.viewer.board_state_line import BoardStateLine
 from napari_ood.viewer.board_table import BoardTable
 from napari_ood.viewer.bridge import Bridge, bridge_of
 from napari_ood.viewer.docking import put_below
@@ -69,6 +70,7 @@ class CohortDock(QWidget):
         self.folder, self.again = _FolderBox(), QPushButton("Read again")
         self.browse = QPushButton("Choose…")
         self.words, self.bar = text_label(EMPTY), QProgressBar()
+        self.state = BoardStateLine()
         self.bar.setTextVisible(False)
         self.bar.setMaximumHeight(6)
         self.filter = QLineEdit()
@@ -116,6 +118,7 @@ class CohortDock(QWidget):
         layout.setSpacing(6)
         layout.addLayout(top)
         layout.addWidget(self.words)
+        layout.addWidget(self.state)
         layout.addWidget(self.bar)
         layout.addWidget(self.split, 1)
         layout.addStretch(0)
@@ -156,6 +159,7 @@ class CohortDock(QWidget):
         self.model.clear()
         self._say("")
         self.reading.read(folder)
+        self.state.watch(folder)
         self.folder.offer(remembered_cohorts(), folder)
         self._timer.start()
         self._show_state()
@@ -271,6 +275,7 @@ class CohortDock(QWidget):
             self._bridge = None
             self._timer.stop()
             self.opening.stop()
+            self.state.stop()
             self.reading.stop()
             self.deleteLater()  # nobody else owns a widget without a parent
 
