@@ -1,4 +1,4 @@
-"""Ctrl-C as a request that a long computation answers when it is safe."""
+"""Ctrl-C, and a machine's request to end, as what a long computation answers when it is safe."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+HEARD = (signal.SIGINT, signal.SIGTERM)
+"""SIGTERM is what Slurm and Kubernetes send before they kill: what is held would stay held."""
+
 
 @contextmanager
 def interrupt_sets_event() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a request that the computation answers within a batch.
+    """Turn the first Ctrl-C or SIGTERM into a request that the computation answers within a batch.
 
-    A second Ctrl-C interrupts at once; what is on disk already stays good.
+    A second one interrupts at once; what is on disk already stays good.
     """
     event = threading.Event()
 
@@ -22,8 +25,9 @@ def interrupt_sets_event() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         event.set()
 
-    previous = signal.signal(signal.SIGINT, request)
+    previous = {number: signal.signal(number, request) for number in HEARD}
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
