@@ -7,7 +7,7 @@ relative to the largest, in float32 against the same network in float64.
 
     python benchmarks/convolutions.py [--networks timm:resnet18 …] [--rounds 5] [--tiles 4]
 
-Takes about two minutes.
+Takes about a minute.
 """
 
 from __future__ import annotations

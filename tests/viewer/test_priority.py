@@ -59,3 +59,13 @@ def test_who_gives_way_already_gives_way_more_but_not_beyond_the_least() -> None
     thread.join()
     assert found[0] == niceness() + STEPS and found[1] == niceness() + 2 * STEPS
     assert found[-1] == LEAST
+
+
+def test_where_it_is_forbidden_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: int) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(os, "setpriority", refused)
+    before = niceness()
+    give_way()
+    assert niceness() == before

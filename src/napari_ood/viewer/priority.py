@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 
 STEPS = 5
 """Of niceness: beside such threads on all cores, another has three quarters of a core where it had
@@ -19,5 +20,6 @@ def give_way() -> None:
     """
     if sys.platform == "linux":
         me = threading.get_native_id()  # which is what Linux counts as a process here
-        now = os.getpriority(os.PRIO_PROCESS, me)
-        os.setpriority(os.PRIO_PROCESS, me, min(LEAST, now + STEPS))
+        with suppress(OSError):  # a sandbox may forbid it, which is no reason not to run
+            now = os.getpriority(os.PRIO_PROCESS, me)
+            os.setpriority(os.PRIO_PROCESS, me, min(LEAST, now + STEPS))
