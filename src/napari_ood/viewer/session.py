@@ -260,5 +260,7 @@ def _outcome(job: Job) -> str:
         seconds = f" in {progress.seconds:.1f} s" if progress else ""
         if job.request.bundle.card.whole_image:
             return f"Done{seconds}."
-        return f"Done: {job.run.n_tiles:,} tiles{seconds}."
+        now = job.run.provenance["sessions"][-1]["n_tiles"] if progress else job.run.n_tiles
+        of_them = f", {now:,} of them now" if now < job.run.n_tiles else ""
+        return f"Done: {job.run.n_tiles:,} tiles{of_them}{seconds}."
     return f"Stopped at {done}. Run goes on from there."
