@@ -149,12 +149,16 @@ def pick(combo: Any, row: int) -> None:
 
     click(combo)
     view = combo.view()
-    # Until then Qt takes a release for the end of the click that opened the list.
-    QTest.qWait(QApplication.doubleClickInterval() + 50)
-    place = view.visualRect(combo.model().index(row, 0)).center()
-    QTest.mouseMove(view.viewport(), place)
-    QTest.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=place)
-    QTest.qWait(50)
+    for _ in range(4):
+        # Until then Qt takes a release for the end of the click that opened the list. Its timer is
+        # late where a thread that loads torch has stopped the window: the list stays open.
+        QTest.qWait(QApplication.doubleClickInterval() + 50)
+        place = view.visualRect(combo.model().index(row, 0)).center()
+        QTest.mouseMove(view.viewport(), place)
+        QTest.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+        QTest.qWait(50)
+        if not view.isVisible() or not combo.model().item(row).isEnabled():
+            break
     combo.hidePopup()
 
 

@@ -66,7 +66,7 @@ def choose(combo: Any, text: str) -> None:
 def click(button: Any) -> None:
     from qtpy.QtCore import QPoint, Qt
     from qtpy.QtTest import QTest
-    from qtpy.QtWidgets import QScrollArea
+    from qtpy.QtWidgets import QApplication, QScrollArea
 
     assert button.isVisible()
     assert button.isEnabled()
@@ -74,12 +74,14 @@ def click(button: Any) -> None:
     while area is not None and not isinstance(area, QScrollArea):
         area = area.parent()
     # A click on what is scrolled away, or about to move, lands on something else.
-    for _ in range(100):
+    at_rest = 0
+    until = time.monotonic() + 30
+    while at_rest < 3 and time.monotonic() < until:
         place = button.mapTo(button.window(), QPoint(0, 0))
         QTest.qWait(50)
         area.ensureWidgetVisible(button)
-        if button.mapTo(button.window(), QPoint(0, 0)) == place:
-            break
+        moved = button.mapTo(button.window(), QPoint(0, 0)) != place
+        at_rest = 0 if moved or QApplication.activePopupWidget() else at_rest + 1
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 

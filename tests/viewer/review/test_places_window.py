@@ -19,6 +19,7 @@ from .test_review_dock import (  # noqa: F401 - fixtures
     canvas_of,
     click,
     empty,
+    focus,
     own_config,
     pytestmark,
     said,
@@ -41,7 +42,7 @@ def test_places_by_keys_and_back(
     assert dock.head.places.isVisible() and not dock.head.overlay.isVisible()
     assert dock.list.regions.rowCount() == 1
     assert dock.list.regions.lines(0)[1].startswith("|B − A|")
-    canvas_of(viewer).setFocus()
+    focus(canvas_of(viewer), qtbot)
     type_keys("nt", qtbot)
     assert said(dock) == ["unknown tissue"]
     type_keys("z", qtbot)
