@@ -36,7 +36,7 @@ def bundles(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def window(
-    make_napari_viewer: MakeViewer, slide_path: Path, bundles: None
+    make_napari_viewer: MakeViewer, slide_path: Path, bundles: None, qtbot: Any
 ) -> Iterator[tuple[Any, Any]]:
     """A visible window with the slide, and its dock with the tiny bundle chosen."""
     viewer = make_napari_viewer(show=True, strict_qt="raise")
@@ -44,6 +44,8 @@ def window(
     dock = open_dock(viewer)
     viewer.open(slide_path, plugin="napari-ood")
     choose(dock.bundle.combo, "tiny")
+    # They are looked for once more; a dock that is closed meanwhile is taken for a leak by napari.
+    qtbot.waitUntil(lambda: not dock.bundle._listing.working, timeout=30_000)
     yield viewer, dock
 
 
