@@ -30,7 +30,7 @@ except ImportError:
 from napari_ood.errors import SlideError
 from napari_ood.slides import open_slide
 for path in sys.stdin.read().splitlines():
-    start, before, outcome = time.perf_counter(), peak(), "read"
+    start, before, outcome = time.process_time(), peak(), "read"
     try:
         with open_slide(path) as slide:
             h, w = slide.shape
@@ -42,7 +42,7 @@ for path in sys.stdin.read().splitlines():
         outcome = f"refused: {error}"
     except BaseException as error:
         outcome = f"crashed: {error!r}"
-    seconds, megabytes = time.perf_counter() - start, peak() - before
+    seconds, megabytes = time.process_time() - start, peak() - before
     print(json.dumps([path, outcome, seconds, megabytes]), flush=True)
 """
 
