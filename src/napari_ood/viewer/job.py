@@ -15,7 +15,6 @@ from napari_ood.models.precision import AUTO
 from napari_ood.viewer.aside import Aside
 from napari_ood.viewer.looking import open_scored
 from napari_ood.viewer.maps import Maps
-from napari_ood.viewer.priority import give_way
 
 if TYPE_CHECKING:
     from napari_ood.inference import Progress, Run
@@ -95,7 +94,6 @@ class Job:
         return self._cancel.is_set() or not threading.main_thread().is_alive()
 
     def _work(self) -> None:
-        give_way()
         try:
             self._run_slide()
         except OodError as error:
