@@ -29,6 +29,7 @@ from napari_ood import (
     open_slide,
     run_slide,
 )
+from napari_ood.inference.blocks import Block, ReadyBlocks
 from napari_ood.inference.network import Network
 from napari_ood.inference.pipeline import Session
 from napari_ood.inference.precedence import PRECEDENCE, SWITCH_S
@@ -259,6 +260,40 @@ def test_what_is_on_screen_comes_first_and_changes_nothing(
     first = [bool(in_view[tuple(p.index.T)].any()) for p in seen]
     assert first[0] and first == sorted(first, reverse=True) and not first[-1]
     assert _same(run, run_slide(slide, tiny_bundle, tmp_path / "b.ood.zarr", device="cpu"))
+
+
+def test_what_is_computed_where_the_view_moves_to_is_shown_at_once(
+    slide: Slide, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_ood.inference.pipeline.STORE_EVERY_S", 1e9)
+    grid = run_slide(slide, tiny_bundle, tmp_path / "a.ood.zarr", device="cpu").grid
+    chosen: list[tuple[Block, int]] = []
+    next_batch = ReadyBlocks.next_batch
+
+    def watched(self: ReadyBlocks) -> tuple[Block, int, bool] | None:
+        found = next_batch(self)
+        if found:
+            chosen.append(found[:2])
+        return found
+
+    def view() -> tuple[float, float, float, float] | None:
+        if len(chosen) < 5:
+            return None
+        block, k = chosen[1]  # the first batch of all is stored at once, the second one is not
+        y, x, h, w = grid.boxes(block.piece.batches[k][:1])[0]
+        return (y + h / 2, x + w / 2, 1.0, 1.0)
+
+    monkeypatch.setattr(ReadyBlocks, "next_batch", watched)
+    seen: list[Progress] = []
+    run_slide(
+        slide, tiny_bundle, tmp_path / "b.ood.zarr", device="cpu", batch_size=2, view=view,
+        on_progress=seen.append,
+    )  # fmt: skip
+    block, k = chosen[1]
+    tile, last = block.piece.batches[k][0].tolist(), block.piece.batches[-1][-1].tolist()
+    assert len(block.piece.batches) > 5, "or there is nothing to wait for"
+    (with_tile,) = (p.index.tolist() for p in seen if tile in p.index.tolist())
+    assert last not in with_tile, "it did not wait until its block was through"
 
 
 @pytest.mark.parametrize("batch_size", [3, 32])

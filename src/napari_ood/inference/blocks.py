@@ -16,6 +16,7 @@ from napari_ood.slides.tiles import grid_view
 
 if TYPE_CHECKING:
     from napari_ood.slides import Slide
+    from napari_ood.slides.grid import Region
 
 
 @dataclass(eq=False)  # two blocks are never the same
@@ -165,6 +166,10 @@ class ReadyBlocks:
             self._n_readers -= 1
             self._error = self._error or error
             self._changed.notify_all()
+
+    def regions(self) -> tuple[Region, ...]:
+        """What is on screen now."""
+        return self._queue.regions()
 
     @property
     def is_over(self) -> bool:

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 from napari_ood.inference.blocks import Block, ReadyBlocks, TileReader
 from napari_ood.inference.network import Answer, Network
-from napari_ood.inference.order import View, WorkQueue
+from napari_ood.inference.order import View, WorkQueue, in_view
 from napari_ood.inference.plan import Plan
 from napari_ood.inference.progress import Listener, Progress, StageClock
 from napari_ood.inference.store import RunWriter, Shard
 
 if TYPE_CHECKING:
     from napari_ood.slides import Slide
+    from napari_ood.slides.grid import Region
 
 POLL_S = 0.1
 """How long a thread waits before it looks whether it should stop."""
@@ -40,11 +41,20 @@ STORE_EVERY_S = 2.0
 
 @dataclass(frozen=True)
 class Begun:
-    """A batch that the network was given; ``is_last``: what its block holds is stored then."""
+    """A batch that the network was given.
+
+    Attributes
+    ----------
+    block, k : the batch
+    is_last : what its block holds is stored then
+    seen : what was on screen when it was chosen
+    answer : waits for what the network makes of it
+    """
 
     block: Block
     k: int
     is_last: bool
+    seen: tuple[Region, ...]
     answer: Callable[[], Answer]
 
 
@@ -101,6 +111,7 @@ class Session:
         self._start = time.perf_counter()
         self._stored_at = -math.inf
         self._unstored: dict[Block, None] = {}  # those that hold answers, in order
+        self._seen: tuple[Region, ...] = ()
 
     def run(self, cancel: Callable[[], bool]) -> None:
         """Compute all shards; returns early when cancelled, raises what a stage raised."""
@@ -124,16 +135,30 @@ class Session:
                 self._finish(begun)
                 return
             chosen = self._ready.next_batch()
+            self._look()
             with self._timed("forward"):
                 if chosen is not None:
                     block, k, is_last = chosen
-                    begun.append(Begun(block, k, is_last, self.network.begin(block.batch(k))))
+                    answer = self.network.begin(block.batch(k))
+                    begun.append(Begun(block, k, is_last, self._seen, answer))
                 # A GPU computes one batch while the next one is on its way.
                 while begun and (chosen is None or len(begun) > self.network.n_ahead):
                     self._collect(begun.popleft())
             self._report()
             if chosen is None and self._ready.is_over:
                 return
+
+    def _look(self) -> None:
+        """Where the view has moved: show what is computed there already, and lies unstored."""
+        seen = self._ready.regions()
+        if seen != self._seen:
+            self._seen = seen
+            for block in list(self._unstored):
+                if any(self._on_screen(block, k) for k in block.answers):
+                    self._hand_on(block)
+
+    def _on_screen(self, block: Block, k: int) -> bool:
+        return in_view(self.plan.grid, block.piece.batches[k], self._seen)
 
     def _finish(self, begun: deque[Begun]) -> None:
         """Keep what the network has computed, or is computing: to end it takes as long."""
@@ -147,7 +172,9 @@ class Session:
     def _collect(self, begun: Begun) -> None:
         """Wait for an answer; hand on what its block holds once it is asked for."""
         self._answered(begun)
-        if begun.is_last or time.perf_counter() - self._stored_at >= STORE_EVERY_S:
+        is_due = time.perf_counter() - self._stored_at >= STORE_EVERY_S
+        has_come = begun.seen != self._seen and self._on_screen(begun.block, begun.k)
+        if begun.is_last or is_due or has_come:
             self._hand_on(begun.block)
 
     def _answered(self, begun: Begun) -> None:
