@@ -46,6 +46,12 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
+def medium(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A disc of some twenty shards."""
+    return write_disc(tmp_path_factory.mktemp("cohort-medium") / "medium.tif", 3, 150)
+
+
+@pytest.fixture(scope="session")
 def alone(
     slides: list[Path], tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:

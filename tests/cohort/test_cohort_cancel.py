@@ -16,11 +16,9 @@ Cohort = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def many(slides: list[Path], tmp_path: Path) -> list[Path]:
+def many(medium: Path, tmp_path: Path) -> list[Path]:
     """Eight slides: two workers come to few of them before the cohort is cancelled."""
-    return [
-        Path(shutil.copy(slides[1], tmp_path / f"slide{i}.tif")) for i in range(8)
-    ]  # fmt: skip
+    return [Path(shutil.copy(medium, tmp_path / f"slide{i}.tif")) for i in range(8)]
 
 
 def test_slides_that_no_worker_came_to(
