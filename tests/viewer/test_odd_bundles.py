@@ -92,6 +92,7 @@ def test_maps_of_one_place_are_no_maps(opened: Open, tmp_path: Path, qtbot: Any)
     assert not dock.saliency.message.isVisible(), "what was wrong before is over"
 
 
+@pytest.mark.slow
 def test_functional_relus_are_found(opened: Open, tmp_path: Path, qtbot: Any) -> None:
     """Where they were missed, guided backprop would be the gradient."""
     viewer, dock = opened(odd_bundle(tmp_path / "dense", "napari_ood:mheads_densenet", 64))
@@ -107,6 +108,7 @@ def test_functional_relus_are_found(opened: Open, tmp_path: Path, qtbot: Any) ->
     )
 
 
+@pytest.mark.slow
 def test_a_constant_tile_is_said_to_have_nothing(
     opened: Open, tiny_bundle: Bundle, qtbot: Any
 ) -> None:

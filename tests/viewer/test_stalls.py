@@ -167,6 +167,7 @@ def slowest_layer(viewer: Any, turns: Turns, qtbot: Any) -> float:
 
 
 @needs_display
+@pytest.mark.slow
 def test_a_run_never_takes_the_window_for_longer_than_one_layer_takes_napari(
     make_napari_viewer: Callable[..., Any],
     bundles: None,
