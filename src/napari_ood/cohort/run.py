@@ -17,7 +17,7 @@ from napari_ood.cohort.shared import token_in
 from napari_ood.cohort.supervise import Heard, Record, run_jobs
 from napari_ood.errors import RunError
 from napari_ood.inference.asked import Asked
-from napari_ood.inference.engine import checked_batch_size
+from napari_ood.inference.engine import checked_batch_size, polled
 from napari_ood.inference.holding import holding_folder
 from napari_ood.inference.provenance import package_versions
 from napari_ood.models.precision import AUTO, FP32
@@ -113,7 +113,7 @@ def run_cohort(
 
         settings = replace(settings, device=resolve_device(device))
     folder = Path(out).absolute()
-    heard = Heard(on_progress, on_notice or (lambda text: None), _polled(cancel))
+    heard = Heard(on_progress, on_notice or (lambda text: None), polled(cancel))
     with holding_folder(folder):
         earlier = read_earlier(folder, bundle.hashes)
         jobs = plan_jobs(slides, folder, names_of(earlier), images=bundle.card.whole_image)
@@ -148,9 +148,3 @@ def _facts(bundle: Bundle, settings: Settings, retries: int) -> dict[str, Any]:
         },
         "versions": package_versions(),
     }
-
-
-def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:
-    if cancel is None:
-        return lambda: False
-    return cancel.is_set if isinstance(cancel, threading.Event) else cancel

@@ -124,7 +124,7 @@ def run_slide(
                 started = time.time()
                 try:
                     with PRECEDENCE.taken():
-                        session.run(_polled(cancel))
+                        session.run(polled(cancel))
                 finally:
                     arguments = {"device": device, "batch_size": size}
                     writer.add_session(session_record(started, session.report(), arguments))
@@ -170,7 +170,8 @@ def shards_left(plan: Plan, done: NDArray[np.bool_]) -> list[Shard]:
     return [s for s in shards(done.shape, plan.shard) if missing[s.slices].any()]
 
 
-def _polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:
+def polled(cancel: Callable[[], bool] | threading.Event | None) -> Callable[[], bool]:
+    """What a caller gave to cancel with, as a function that says whether to stop."""
     if cancel is None:
         return lambda: False
     return cancel.is_set if isinstance(cancel, threading.Event) else cancel

@@ -32,7 +32,7 @@ class Processor:
     ----------
     name, features : as LLVM writes them
     lanes : floats in a vector
-    rows : vectors that stay in registers while as many rows of a matrix are multiplied, times two
+    rows : of a matrix that are multiplied at a time: their sums stay in registers
     """
 
     name: str
